@@ -1,0 +1,1 @@
+"""Component resources: what runs on the Docker host, one a file."""

@@ -1,0 +1,89 @@
+"""MinIO: the S3 store for flows' code and results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.image import Image
+from components.naming import qualified
+from components.networks import Network
+from components.service import SecretFile, ServiceArgs, container, data_volume, http_health, kept_secret
+from providers.connection import MinioConnection
+from settings import MinioSettings
+
+API_PORT: Final = 9000
+CONSOLE_PORT: Final = 9001
+DATA: Final = "/data"
+# The server looks for names without a directory in /run/secrets.
+USER_FILE: Final = "minio-root-user"
+PASSWORD_FILE: Final = "minio-root-password"  # noqa: S105  (a file name)
+
+
+@dataclass(frozen=True)
+class MinioArgs:
+    """What a MinIO server needs."""
+
+    settings: MinioSettings
+    image: Image
+    networks: Sequence[Network]
+
+
+class Minio(pulumi.ComponentResource):
+    """A MinIO server with its data volume."""
+
+    container: docker.Container
+    volume: docker.Volume
+    connection: MinioConnection
+    """How the program reaches it, as root."""
+    url: str
+    console_url: str
+
+    def __init__(self, name: str, args: MinioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:Minio", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        settings = args.settings
+        root_password = kept_secret(f"{name}-root-password", settings.root_password, child)
+        public = {
+            "MINIO_SERVER_URL": settings.server_url,
+            "MINIO_BROWSER_REDIRECT_URL": settings.browser_redirect_url,
+        }
+        self.volume = data_volume(f"{name}-data", {"path": DATA}, child)
+        self.container = container(
+            name,
+            ServiceArgs(
+                image=args.image.image_id,
+                networks=args.networks,
+                alias=name,
+                memory_mb=settings.memory_mb,
+                memory_setting="minio.memory_mb",
+                command=["server", "--address", f":{API_PORT}", "--console-address", f":{CONSOLE_PORT}", DATA],
+                env={
+                    "MINIO_ROOT_USER_FILE": USER_FILE,
+                    "MINIO_ROOT_PASSWORD_FILE": PASSWORD_FILE,
+                    **{key: url for key, url in public.items() if url},
+                },
+                ports={settings.api_port: API_PORT, settings.console_port: CONSOLE_PORT},
+                volumes={DATA: self.volume},
+                secret_files=[
+                    SecretFile(f"/run/secrets/{USER_FILE}", settings.root_user),
+                    SecretFile(f"/run/secrets/{PASSWORD_FILE}", root_password),
+                ],
+                health=http_health(API_PORT, "/minio/health/live"),
+                stop_seconds=60,
+            ),
+            child,
+        )
+        self.url = f"http://127.0.0.1:{settings.api_port}"
+        self.console_url = f"http://127.0.0.1:{settings.console_port}"
+        self.connection = MinioConnection(
+            server=qualified(name),
+            url=self.url,
+            access_key=settings.root_user,
+            secret_key=root_password,
+        )
+        self.register_outputs({"url": self.url, "console_url": self.console_url, "volume": self.volume.name})

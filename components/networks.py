@@ -1,0 +1,62 @@
+"""The networks, and which host names answer on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+
+from components.naming import labels, qualified
+from settings import NetworksSettings
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that containers join."""
+
+    name: pulumi.Output[str]
+    short_names: bool
+    """Whether containers answer to their short names on it: only so where no other stack can hear."""
+
+
+class Networks(pulumi.ComponentResource):
+    """The article's four networks, and one that only the database and the server join."""
+
+    prefect: Network
+    minio: Network
+    caddy: Network
+    dask: Network
+    database: Network
+
+    def __init__(self, name: str, args: NetworksSettings, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:Networks", name, None, opts)
+        self._all_short = args.claim_short_names or not args.external
+        self.prefect = self._network("prefect", args)
+        self.minio = self._network("minio", args)
+        self.caddy = self._network("caddy", args)
+        self.dask = self._network("dask", args)
+        # Nothing in it needs the outside, and nothing outside needs it.
+        self.database = self._network("database", args, internal=True)
+        self.register_outputs({})
+
+    def host(self, service: str) -> str:
+        """The one name under which a service answers on every network it joins.
+
+        Two stacks on one external network would both answer to a short name, so there it is the qualified one.
+        """
+        return service if self._all_short else qualified(service)
+
+    def _network(self, name: str, args: NetworksSettings, *, internal: bool = False) -> Network:
+        existing = args.external.get(name)
+        if existing:
+            return Network(pulumi.Output.from_input(existing), args.claim_short_names)
+        logical = f"{name}-network"
+        network = docker.Network(
+            logical,
+            name=qualified(logical),
+            internal=internal,
+            labels=[docker.NetworkLabelArgs(label=k, value=v) for k, v in labels(logical).items()],
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return Network(network.name, short_names=True)

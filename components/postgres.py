@@ -1,0 +1,69 @@
+"""Postgres: Prefect's database, reachable by the Prefect server only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.image import Image
+from components.networks import Network
+from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
+from settings import ImageSettings, PostgresSettings
+
+DATA: Final = "/var/lib/postgresql/data"
+PASSWORD_FILE: Final = "/run/secrets/postgres-password"  # noqa: S105  (a path)
+START: Final = "/usr/local/bin/start-postgres"
+
+
+@dataclass(frozen=True)
+class PostgresArgs:
+    """What a Postgres needs."""
+
+    settings: PostgresSettings
+    images: ImageSettings
+    image: Image
+    network: Network
+
+
+class Postgres(pulumi.ComponentResource):
+    """A Postgres server with its data volume."""
+
+    container: docker.Container
+    volume: docker.Volume
+    password: pulumi.Output[str]
+    host: str
+    """Its name on the database network."""
+
+    def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:Postgres", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        self.host = name
+        settings = args.settings
+        contract = {"image-source": args.images.source, "path": DATA, "postgres-major": args.images.postgres_major}
+        self.volume = data_volume(f"{name}-data", contract, child)
+        self.password = kept_secret(f"{name}-password", settings.password, child)
+        self.container = container(
+            name,
+            ServiceArgs(
+                image=args.image.image_id,
+                networks=[args.network],
+                alias=name,
+                memory_mb=settings.memory_mb,
+                memory_setting="postgres.memory_mb",
+                entrypoint=[START],
+                env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
+                volumes={DATA: self.volume},
+                scripts={START: Path(__file__).with_name("start_postgres.sh").read_text()},
+                secret_files=[SecretFile(PASSWORD_FILE, self.password)],
+                health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],
+                # To own its files, and to become the user postgres.
+                capabilities=["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID"],
+                stop_seconds=60,
+            ),
+            child,
+        )
+        self.register_outputs({"volume": self.volume.name})

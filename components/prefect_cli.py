@@ -1,0 +1,54 @@
+"""The CLI box: a shell beside the flows, with everything a worker has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+
+from components.image import Image
+from components.naming import qualified
+from components.networks import Network
+from components.service import ServiceArgs, container
+from settings import CliSettings
+
+FLOWS: Final = "/root/flows"
+
+
+@dataclass(frozen=True)
+class PrefectCliArgs:
+    """What the CLI box needs."""
+
+    settings: CliSettings
+    image: Image
+    networks: Sequence[Network]
+    client_env: Mapping[str, str]
+
+
+class PrefectCli(pulumi.ComponentResource):
+    """A container that is made but not run: `command` opens a shell in it."""
+
+    command: str
+
+    def __init__(self, name: str, args: PrefectCliArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:PrefectCli", name, None, opts)
+        container(
+            name,
+            ServiceArgs(
+                image=args.image.image_id,
+                networks=args.networks,
+                memory_mb=args.settings.memory_mb,
+                memory_setting="cli.memory_mb",
+                command=["bash"],
+                env=args.client_env,
+                directories={FLOWS: args.settings.flows_directory.resolve().as_posix()},
+                working_dir=FLOWS,
+                interactive=True,
+                stop_seconds=10,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        self.command = f"docker start --attach --interactive {qualified(name)}"
+        self.register_outputs({"command": self.command})

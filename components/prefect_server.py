@@ -1,0 +1,99 @@
+"""The Prefect server: API, UI and background services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.image import Image
+from components.naming import qualified
+from components.networks import Network
+from components.postgres import Postgres
+from components.service import ServiceArgs, container, http_health
+from providers.connection import PrefectConnection
+from settings import PostgresSettings, ServerSettings
+
+PORT: Final = 4200
+
+
+@dataclass(frozen=True)
+class PrefectServerArgs:
+    """What a Prefect server needs."""
+
+    settings: ServerSettings
+    image: Image
+    networks: Sequence[Network]
+    database: Postgres
+    database_settings: PostgresSettings
+    result_env: Mapping[str, str]
+
+
+class PrefectServer(pulumi.ComponentResource):
+    """A Prefect server on a Postgres database."""
+
+    container: docker.Container
+    connection: PrefectConnection
+    """How the program reaches it."""
+    url: str
+    api_url: str
+
+    def __init__(self, name: str, args: PrefectServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:PrefectServer", name, None, opts)
+        settings, database = args.settings, args.database_settings
+        self.url = f"http://127.0.0.1:{settings.port}"
+        self.api_url = f"{self.url}/api"
+        self.container = container(
+            name,
+            ServiceArgs(
+                image=args.image.image_id,
+                networks=args.networks,
+                alias=name,
+                memory_mb=settings.memory_mb,
+                memory_setting="server.memory_mb",
+                command=[
+                    "wait-for",
+                    f"{args.database.host}:5432",
+                    *("prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PORT)),
+                ],
+                env={
+                    **args.result_env,
+                    # https://docs.prefect.io/v3/api-ref/settings-ref (ServerSettings)
+                    "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
+                    "PREFECT_SERVER_DATABASE_HOST": args.database.host,
+                    "PREFECT_SERVER_DATABASE_PORT": "5432",
+                    "PREFECT_SERVER_DATABASE_USER": database.user,
+                    "PREFECT_SERVER_DATABASE_NAME": database.database,
+                    "PREFECT_SERVER_DATABASE_PASSWORD": args.database.password,
+                    "PREFECT_UI_API_URL": settings.ui_api_url or self.api_url,
+                    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                    **_retention(settings),
+                },
+                ports={settings.port: PORT},
+                health=http_health(PORT, "/api/health"),
+                # The first start makes the schema.
+                health_start="180s",
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        self.connection = PrefectConnection(server=qualified(name), url=self.api_url)
+        self.register_outputs({"url": self.url, "api_url": self.api_url})
+
+
+def _retention(settings: ServerSettings) -> dict[str, str]:
+    vacuum = {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events",
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": _seconds(settings.event_retention_days),
+    }
+    if settings.flow_run_retention_days:
+        vacuum["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] = "events,flow_runs"
+        vacuum["PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD"] = _seconds(settings.flow_run_retention_days)
+    return vacuum
+
+
+def _seconds(days: int) -> str:
+    return str(int(timedelta(days=days).total_seconds()))

@@ -1,0 +1,82 @@
+"""Prefect workers: a work pool, its queues, and the processes that serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+
+from components.image import Image
+from components.networks import Network
+from components.prefect_server import PrefectServer
+from components.service import ServiceArgs, container
+from providers.prefect.work_pool import WorkPool, WorkPoolArgs
+from providers.prefect.work_queue import WorkQueue, WorkQueueArgs
+from settings import WorkerSettings
+
+# Prefect makes this queue with every pool.
+DEFAULT_QUEUE: Final = "default"
+
+
+@dataclass(frozen=True)
+class PrefectWorkerArgs:
+    """What a worker needs."""
+
+    settings: WorkerSettings
+    image: Image
+    networks: Sequence[Network]
+    server: PrefectServer
+    client_env: Mapping[str, str]
+    running: bool = True
+    """False: the pool and its queues alone, with nothing that serves them."""
+
+
+class PrefectWorker(pulumi.ComponentResource):
+    """A work pool with its queues, and the containers that serve them."""
+
+    pool_name: str
+    queues: Mapping[str, pulumi.Resource]
+    """Queue to the resource that a deployment on it depends on."""
+
+    def __init__(self, name: str, args: PrefectWorkerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:PrefectWorker", name, None, opts)
+        settings = args.settings
+        in_prefect = pulumi.ResourceOptions(
+            parent=self, depends_on=[args.server.container], deleted_with=args.server.container
+        )
+        self.pool_name = settings.pool
+        pool = WorkPool(
+            settings.pool, WorkPoolArgs(args.server.connection, pool=settings.pool, pool_type=settings.type), in_prefect
+        )
+        self.queues = {
+            queue: pool
+            if queue == DEFAULT_QUEUE
+            else WorkQueue(
+                f"{settings.pool}-{queue}",
+                WorkQueueArgs(args.server.connection, pool=pool.pool, queue=queue),
+                in_prefect,
+            )
+            for queue in settings.queues
+        }
+        for number in range(1, settings.replicas + 1 if args.running else 1):
+            container(
+                f"prefect-worker-{name}-{number}",
+                ServiceArgs(
+                    image=args.image.image_id,
+                    networks=args.networks,
+                    memory_mb=settings.memory_mb,
+                    memory_setting=f"workers.{name}.memory_mb",
+                    # The pool is the stack's to make; until it is there the worker waits.
+                    command=[
+                        *("prefect", "worker", "start", "--type", settings.type, "--pool", settings.pool),
+                        *("--name", f"{name}-{number}", "--no-create-pool-if-not-found"),
+                        *(word for queue in settings.queues for word in ("--work-queue", queue)),
+                    ],
+                    env=args.client_env,
+                    stop_seconds=settings.drain_seconds,
+                ),
+                pulumi.ResourceOptions(parent=self),
+            )
+        self.register_outputs({"pool": settings.pool})

@@ -1,0 +1,169 @@
+"""A long-running container as this project runs them all: least rights, bounded memory and logs, restarted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_docker as docker
+from pydantic import SecretStr
+
+from components.naming import LABEL, labels, qualified
+from components.networks import Network
+from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file that only root in the container can read, put there before the container starts."""
+
+    path: str
+    content: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class ServiceArgs:
+    """What differs from one container to the next."""
+
+    image: pulumi.Input[str]
+    networks: Sequence[Network]
+    memory_mb: int
+    memory_setting: str
+    """Path of the setting behind `memory_mb`: named when the kernel ends the container for want of memory."""
+    alias: str | None = None
+    """Short name on networks that allow it; the qualified name answers everywhere. None: the qualified name only."""
+    command: Sequence[pulumi.Input[str]] | None = None
+    entrypoint: Sequence[str] | None = None
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """Port on 127.0.0.1 of the Docker host to port in the container."""
+    volumes: Mapping[str, docker.Volume] = field(default_factory=dict)
+    """Path in the container to volume."""
+    directories: Mapping[str, str] = field(default_factory=dict)
+    """Path in the container to directory on the Docker host."""
+    scripts: Mapping[str, str] = field(default_factory=dict)
+    """Path in the container to the text of an executable."""
+    secret_files: Sequence[SecretFile] = ()
+    health: Sequence[str] | None = None
+    """Command of the health check, in Docker's exec form."""
+    health_start: str = "60s"
+    """How long failing checks are forgiven at the start."""
+    capabilities: Sequence[str] = ()
+    """Linux capabilities that it can't do without, as CAP_X; all others are dropped."""
+    stop_seconds: int = 30
+    """How long it may take to stop before it is killed."""
+    interactive: bool = False
+    """A box that is started by hand with a terminal, instead of a service that always runs."""
+    working_dir: str | None = None
+
+
+def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> docker.Container:
+    """Declare the container `<project>-<stack>-<name>`."""
+    marks = {**labels(name), f"{LABEL}.memory-setting": args.memory_setting}
+    return docker.Container(
+        name,
+        name=qualified(name),
+        hostname=qualified(name),
+        image=args.image,
+        command=args.command,
+        entrypoints=args.entrypoint,
+        envs=pulumi.Output.all(**args.env).apply(lambda env: [f"{key}={env[key]}" for key in sorted(env)]),
+        networks_advanced=[
+            docker.ContainerNetworksAdvancedArgs(
+                name=network.name,
+                aliases=[args.alias] if args.alias and network.short_names else None,
+            )
+            for network in args.networks
+        ],
+        ports=[
+            docker.ContainerPortArgs(internal=inside, external=outside, ip="127.0.0.1")
+            for outside, inside in args.ports.items()
+        ],
+        volumes=[
+            *(
+                docker.ContainerVolumeArgs(container_path=path, volume_name=volume.name)
+                for path, volume in args.volumes.items()
+            ),
+            *(
+                docker.ContainerVolumeArgs(container_path=path, host_path=directory)
+                for path, directory in args.directories.items()
+            ),
+        ],
+        uploads=[
+            *(
+                docker.ContainerUploadArgs(file=path, content=text, executable=True)
+                for path, text in args.scripts.items()
+            ),
+            *(
+                docker.ContainerUploadArgs(
+                    file=secret.path, content=pulumi.Output.secret(secret.content), permissions="0400"
+                )
+                for secret in args.secret_files
+            ),
+        ],
+        healthcheck=docker.ContainerHealthcheckArgs(
+            tests=["CMD", *args.health], interval="10s", timeout="5s", retries=6, start_period=args.health_start
+        )
+        if args.health
+        else None,
+        labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in marks.items()],
+        memory=args.memory_mb,
+        log_driver="json-file",
+        log_opts={"max-size": "10m", "max-file": "3"},
+        capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(args.capabilities)),
+        security_opts=["no-new-privileges:true"],
+        working_dir=args.working_dir,
+        destroy_grace_seconds=args.stop_seconds,
+        stop_timeout=args.stop_seconds,
+        # A stopped container with must_run=True is deleted by a refresh; that services run is asserted by whoever
+        # calls them.
+        must_run=False,
+        start=not args.interactive,
+        tty=args.interactive,
+        stdin_open=args.interactive,
+        restart="no" if args.interactive else "unless-stopped",
+        opts=pulumi.ResourceOptions.merge(
+            # These three are recorded but not applied by an update.
+            pulumi.ResourceOptions(
+                delete_before_replace=True, replace_on_changes=["healthcheck", "tmpfs", "init"]
+            ),
+            opts,
+        ),
+    )
+
+
+def kept_secret(name: str, given: SecretStr | None, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """A secret from the settings, else a generated one that stays in state as long as the data it opens.
+
+    It is generated in either case: a protected resource can't leave the program when the setting comes later.
+    """
+    generated = GeneratedSecret(
+        name, GeneratedSecretArgs(), pulumi.ResourceOptions.merge(pulumi.ResourceOptions(protect=True), opts)
+    )
+    return pulumi.Output.secret(given.get_secret_value()) if given else generated.value
+
+
+def data_volume(name: str, contract: Mapping[str, str], opts: pulumi.ResourceOptions) -> docker.Volume:
+    """Declare the volume `<project>-<stack>-<name>`, which outlives every mistake.
+
+    `contract` says what its content needs (image source, major version, path); it is kept as labels, and a change
+    is refused in preview, because the volume is protected and labels can only be changed by replacing it.
+    """
+    marks = {**labels(name), **{f"{LABEL}.{key}": value for key, value in contract.items()}}
+    return docker.Volume(
+        name,
+        name=qualified(name),
+        labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in marks.items()],
+        opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(protect=True, retain_on_delete=True), opts),
+    )
+
+
+def http_health(port: int, path: str) -> list[str]:
+    """A health check that needs nothing but bash in the image: `path` on localhost answers with status 200."""
+    request = f"GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n"
+    return [
+        "bash",
+        "-c",
+        f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf '{request}' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]",
+    ]

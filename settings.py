@@ -1,0 +1,487 @@
+"""What a stack's YAML may say: the one reader of Pulumi's configuration.
+
+Every key below `prefect-environment:` in a `Pulumi.<stack>.yaml` is one field of `Settings`. The models are frozen
+and refuse unknown keys; whatever cannot work raises `SettingsError` before any resource is declared, with the
+path of the setting, what would happen and how to mend it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import pulumi
+from pulumi.runtime import is_config_secret
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+NAMESPACE: Final = "prefect-environment"
+DASK_BLOCK: Final = "dask-block"
+PORT_MAX: Final = 65535
+DEBIAN_POSTGRES_MAJOR: Final = "15"
+HOST_NAME_MAX: Final = 63
+# The longest object name is <project>-<stack>-prefect-worker-<worker>-<replica>; it is a host name, too.
+LONGEST_SUFFIX: Final = len("-prefect-worker--99")
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$")]
+"""A name that is at once a Docker, Prefect and S3 key part: lower case, digits and dashes, at most 30 characters."""
+
+MemoryMb = Annotated[int, Field(ge=64, description="memory limit of one container, in MiB")]
+
+
+class SettingsError(Exception):
+    """A setting that cannot work; the text names its path, the consequence and the fix."""
+
+
+class Model(BaseModel):
+    """What all settings share: immutable, and a misspelt key is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Profiles(Model):
+    """Which parts run, as the compose profiles of old: each can be switched off."""
+
+    orion: bool = Field(True, description="Postgres and the Prefect server")
+    agent: bool = Field(True, description="the Prefect workers")
+    cli: bool = Field(True, description="the CLI box (modelled, started on demand)")
+    minio: bool = Field(True, description="MinIO, its bucket, user and policy")
+    dask: bool = Field(True, description="a Dask scheduler and its workers")
+
+
+class HostSettings(Model):
+    """The Docker host that everything runs on."""
+
+    address: str | None = Field(None, description="Docker endpoint; default: DOCKER_HOST, else the local socket")
+
+
+class ImageSource(StrEnum):
+    """Where images come from."""
+
+    REGISTRY = "registry"
+    BUILD = "build"
+
+
+class ImageSettings(Model):
+    """Where images come from, and what their builds need to reach package indexes."""
+
+    source: ImageSource = Field(ImageSource.REGISTRY, description="`registry`: pulled; `build`: from Debian, PyPI, Go")
+    prefect: str = Field(
+        "prefecthq/prefect:3.8.8-python3.11",
+        description="base of the Prefect image (source registry); our lock is installed over it",
+    )
+    postgres: str = Field(
+        "postgres:17.10-bookworm@sha256:4f736ae292687621d4dbe0d499ffd024a36bd2ee7d8ca6f2ccd4c800f047b394",
+        description="the Postgres image (source registry)",
+    )
+    minio: str = Field(
+        "pgsty/silo:RELEASE.2026-09-16T00-00-00Z"
+        "@sha256:635197cb9f36d01bee221d34d1c7d7960f6a95c48b0b6c01d99cd13bdae51a46",
+        description="the MinIO image (source registry); its maintained fork, see docs/adr",
+    )
+    ca_bundle: Path | None = Field(None, description="PEM file with the CAs that builds and containers trust as well")
+    index_url: str | None = Field(None, description="Python package index used by builds; default: PyPI")
+    proxy: str | None = Field(None, description="HTTP(S) proxy used by builds")
+
+    @property
+    def postgres_major(self) -> str:
+        """Major version of Postgres: Debian's with source `build`, else what the reference's tag says."""
+        if self.source is ImageSource.BUILD:
+            return DEBIAN_POSTGRES_MAJOR
+        tag = self.postgres.partition("@")[0].rpartition(":")[2]
+        return tag.partition("-")[0].partition(".")[0]
+
+    @field_validator("postgres")
+    @classmethod
+    def _major_is_told(cls, reference: str) -> str:
+        if not re.search(r":\d+([.-][^:/]*)?$", reference.partition("@")[0]):
+            raise ValueError(
+                f"{reference} does not say a version, and another major version can't read the data. "
+                "Use a tag that begins with it, such as postgres:17.10-bookworm"
+            )
+        return reference
+
+    @field_validator("index_url", "proxy")
+    @classmethod
+    def _without_credentials(cls, url: str | None) -> str | None:
+        # Build arguments end in the image's history, readable by whoever can pull it.
+        if url and urlsplit(url).password:
+            raise ValueError(
+                "the URL holds a password, which would be readable in the image's history; "
+                "use a host that needs none, or put the credentials into the proxy itself"
+            )
+        return url
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _is_pem(cls, path: Path | None) -> Path | None:
+        if path and not (path.is_file() and "BEGIN CERTIFICATE" in path.read_text(errors="replace")):
+            raise ValueError(f"{path} is no PEM file with certificates; builds would fail on TLS. Name an existing file")
+        return path
+
+
+class NetworkSettings(Model):
+    """One network: the stack's own, or an existing one."""
+
+    external: str | None = Field(None, description="name of an existing Docker network to use instead of a new one")
+
+
+class NetworksSettings(Model):
+    """The networks, as the article has them. The database's own network is always the stack's."""
+
+    prefect: NetworkSettings = NetworkSettings()
+    minio: NetworkSettings = NetworkSettings()
+    caddy: NetworkSettings = NetworkSettings()
+    dask: NetworkSettings = NetworkSettings()
+    claim_short_names: bool = Field(
+        False, description="answer to `scheduler`, `minio`, `prefect-server` on external networks, too"
+    )
+
+    @property
+    def external(self) -> dict[str, str]:
+        """Network to the name of the existing one that is used instead."""
+        named = {"prefect": self.prefect, "minio": self.minio, "caddy": self.caddy, "dask": self.dask}
+        return {name: network.external for name, network in named.items() if network.external}
+
+
+class PostgresSettings(Model):
+    """Prefect's database."""
+
+    user: Name = "prefect"
+    database: Name = "prefect"
+    password: SecretStr | None = Field(None, description="a config secret; default: generated and kept in state")
+    memory_mb: MemoryMb = 512
+
+
+class ServerSettings(Model):
+    """The Prefect server."""
+
+    port: int = Field(4200, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
+    ui_api_url: str | None = Field(None, description="API URL that the browser uses; default: the published port's")
+    flow_run_retention_days: int | None = Field(
+        90, ge=1, description="finished flow runs older than this are deleted; null keeps them for ever"
+    )
+    event_retention_days: int = Field(7, ge=1, description="events older than this are deleted")
+    memory_mb: MemoryMb = 1024
+
+
+class WorkerSettings(Model):
+    """One Prefect worker and the work pool that it serves."""
+
+    pool: Name
+    queues: tuple[Name, ...] = Field(("default",), min_length=1)
+    type: Literal["process"] = "process"
+    replicas: int = Field(1, ge=1, le=99)
+    requirements: tuple[str, ...] = Field((), description="pip requirements added to this worker's image")
+    drain_seconds: int = Field(
+        300, ge=10, description="how long a worker that is being replaced may finish its flow runs"
+    )
+    memory_mb: MemoryMb = 1024
+
+
+class MinioSettings(Model):
+    """The S3 store, its bucket and the user that flows use."""
+
+    api_port: int = Field(9000, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
+    console_port: int = Field(9001, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
+    server_url: str | None = Field(None, description="MINIO_SERVER_URL: public URL of the S3 API, behind a proxy")
+    browser_redirect_url: str | None = Field(None, description="MINIO_BROWSER_REDIRECT_URL: public URL of the console")
+    root_user: Annotated[str, StringConstraints(min_length=3, max_length=20)] = "minio-root"
+    root_password: SecretStr | None = Field(
+        None, min_length=8, description="a config secret; default: generated and kept in state"
+    )
+    bucket: Annotated[Name, StringConstraints(min_length=3)] = "flows"
+    user: Annotated[Name, StringConstraints(min_length=3, max_length=20)] = "prefect-user"
+    memory_mb: MemoryMb = 1024
+
+
+class DaskSettings(Model):
+    """A Dask cluster in the stack, or the address of one elsewhere."""
+
+    workers: int = Field(2, ge=1, le=99)
+    threads: int = Field(2, ge=1, description="threads of one worker")
+    image_of: Name = Field("dask", description="the worker (below `workers`) whose image scheduler and workers run")
+    dashboard_port: int = Field(8787, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
+    address: str | None = Field(
+        None,
+        pattern=r"^((tcp|tls)://)?[A-Za-z0-9.-]+:\d+$",
+        description="scheduler of an external cluster, reached over networks.dask (needs profiles.dask: false)",
+    )
+    memory_mb: MemoryMb = 1024
+
+
+class CliSettings(Model):
+    """The CLI box."""
+
+    flows_directory: Path = Field(Path("flows"), description="directory on the local host that the box works in")
+    memory_mb: MemoryMb = 1024
+
+
+class ScheduleSettings(Model):
+    """When a deployment runs by itself: `cron` or `interval_seconds`."""
+
+    cron: str | None = None
+    interval_seconds: int | None = Field(None, ge=1)
+    timezone: str = "UTC"
+    active: bool | None = Field(None, description="default: on when created, then as set in Prefect's UI")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.cron is None) == (self.interval_seconds is None):
+            raise ValueError("a schedule has either `cron` or `interval_seconds`; it would never run. Give one of them")
+        return self
+
+
+class DeploymentSettings(Model):
+    """One deployment of a flow."""
+
+    entrypoint: Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_]\w*$")] = Field(
+        description="file and function below the project's path, such as dask_flow.py:greetings"
+    )
+    flow: str | None = Field(None, description="the flow's name; default: the function's, with dashes")
+    parameters: Mapping[str, object] = {}
+    schedules: tuple[ScheduleSettings, ...] = ()
+    tags: tuple[str, ...] = ()
+    description: str | None = None
+    concurrency_limit: int | None = Field(None, ge=1)
+
+    @property
+    def flow_name(self) -> str:
+        """The flow's name in Prefect: as set, else what Prefect makes of the function's name."""
+        return self.flow or self.entrypoint.rpartition(":")[2].replace("_", "-")
+
+
+class FlowSettings(Model):
+    """A directory of flows with its deployments; without `worker` it gets a worker and a pool of its own."""
+
+    path: Path
+    worker: Name | None = Field(None, description="a worker below `workers`; default: one of its own, named after it")
+    queue: Name | None = Field(None, description="queue of that worker; default: the worker's first")
+    deployments: Mapping[Name, DeploymentSettings] = Field(min_length=1)
+
+    @property
+    def requirements_file(self) -> Path:
+        """The packages that the project's own worker gets, if the file exists."""
+        return self.path / "requirements.txt"
+
+    @model_validator(mode="after")
+    def _entrypoints_exist(self) -> Self:
+        if not self.path.is_dir():
+            raise ValueError(f"path: {self.path} is no directory; there would be no code to run. Name an existing one")
+        for name, deployment in self.deployments.items():
+            file = self.path / deployment.entrypoint.rpartition(":")[0]
+            if not file.is_file():
+                raise ValueError(
+                    f"deployments.{name}.entrypoint: {file} does not exist; every run would fail. Mend the file's name"
+                )
+        return self
+
+
+class Settings(Model):
+    """All settings of one stack."""
+
+    profiles: Profiles = Profiles()
+    host: HostSettings = HostSettings()
+    images: ImageSettings = ImageSettings()
+    networks: NetworksSettings = NetworksSettings()
+    port_offset: int = Field(0, ge=0, le=50000, description="added to every published port: stacks share a host")
+    postgres: PostgresSettings = PostgresSettings()
+    server: ServerSettings = ServerSettings()
+    workers: Mapping[Name, WorkerSettings] = {"dask": WorkerSettings(pool="dask-pool", queues=("dask-queue",))}
+    minio: MinioSettings = MinioSettings()
+    dask: DaskSettings = DaskSettings()
+    cli: CliSettings = CliSettings()
+    flows: Mapping[Name, FlowSettings] = {}
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        problems = [*self._profile_problems(), *self._flow_problems(), *self._worker_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _profile_problems(self) -> list[str]:
+        on = self.profiles
+        problems = [
+            f"profiles.{part}: {what} would have no API to talk to. Set profiles.orion: true or profiles.{part}: false"
+            for part, what, switched_on in (("agent", "the workers", on.agent), ("cli", "the CLI box", on.cli))
+            if switched_on and not on.orion
+        ]
+        if on.dask and self.dask.address:
+            problems.append(
+                "dask.address: it names an external cluster while profiles.dask starts another one that nothing "
+                "would use. Set profiles.dask: false or remove the address"
+            )
+        if on.dask and self.dask.image_of not in self.workers:
+            problems.append(
+                f"dask.image_of: there is no workers.{self.dask.image_of}, so Dask would have no image. "
+                f"Name one of: {', '.join(self.workers)}"
+            )
+        ports = {path: port + self.port_offset for path, port in self.ports().items()}
+        for name, port in ports.items():
+            if port > PORT_MAX:
+                problems.append(f"{name}: {port} (with port_offset) is above {PORT_MAX}. Lower it or port_offset")
+            twins = [other for other, value in ports.items() if value == port and other > name]
+            if twins:
+                problems.append(f"{name}: port {port} is also {twins[0]}; one could not start. Give them different ones")
+        return problems
+
+    def _flow_problems(self) -> list[str]:
+        problems = []
+        if self.flows and not (self.profiles.orion and self.profiles.minio):
+            problems.append(
+                "flows: deployments live in the Prefect server and their code in MinIO. "
+                "Set profiles.orion and profiles.minio to true, or remove the flows"
+            )
+        for name, project in self.flows.items():
+            if project.worker is None:
+                if name in self.workers:
+                    problems.append(
+                        f"flows.{name}: its own worker would be named like workers.{name}. "
+                        f"Set flows.{name}.worker: {name} to use that one, or rename either"
+                    )
+                continue
+            worker = self.workers.get(project.worker)
+            if worker is None:
+                problems.append(
+                    f"flows.{name}.worker: there is no workers.{project.worker}, so its runs would stay late for "
+                    f"ever. Name one of: {', '.join(self.workers)}; or leave it out to get one of its own"
+                )
+                continue
+            if project.queue and project.queue not in worker.queues:
+                problems.append(
+                    f"flows.{name}.queue: workers.{project.worker} does not serve {project.queue}, so its runs would "
+                    f"stay late for ever. Name one of: {', '.join(worker.queues)}"
+                )
+            if project.requirements_file.is_file():
+                problems.append(
+                    f"flows.{name}.worker: {project.requirements_file} would not be installed, since "
+                    f"workers.{project.worker} is shared. Move its lines to workers.{project.worker}.requirements, "
+                    f"or leave flows.{name}.worker out to get a worker with these packages"
+                )
+        return problems
+
+    def _worker_problems(self) -> list[str]:
+        pools: dict[str, str] = {}
+        problems = []
+        for name, worker in self.all_workers().items():
+            if worker.pool in pools:
+                problems.append(
+                    f"workers.{name}.pool: {worker.pool} is already the pool of {pools[worker.pool]}; two workers with "
+                    "different packages would take each other's runs. Give it a pool of its own, or use replicas"
+                )
+            pools.setdefault(worker.pool, name)
+        return problems
+
+    def all_workers(self) -> dict[str, WorkerSettings]:
+        """The workers by name: those below `workers`, and one for each flow project that names none."""
+        own = {
+            name: WorkerSettings(pool=name, requirements=requirement_lines(project.requirements_file))
+            for name, project in self.flows.items()
+            if project.worker is None
+        }
+        return {**self.workers, **own}
+
+    def ports(self) -> dict[str, int]:
+        """Setting path to port on the Docker host, of the parts that are switched on."""
+        on = self.profiles
+        ports = {
+            "server.port": (on.orion, self.server.port),
+            "minio.api_port": (on.minio, self.minio.api_port),
+            "minio.console_port": (on.minio, self.minio.console_port),
+            "dask.dashboard_port": (on.dask, self.dask.dashboard_port),
+        }
+        return {path: port for path, (used, port) in ports.items() if used}
+
+    def with_ports_offset(self) -> Settings:
+        """The same settings with `port_offset` added to every port."""
+        offset = self.port_offset
+        server, minio, dask = self.server, self.minio, self.dask
+        return self.model_copy(
+            update={
+                "port_offset": 0,
+                "server": server.model_copy(update={"port": server.port + offset}),
+                "minio": minio.model_copy(
+                    update={"api_port": minio.api_port + offset, "console_port": minio.console_port + offset}
+                ),
+                "dask": dask.model_copy(update={"dashboard_port": dask.dashboard_port + offset}),
+            }
+        )
+
+
+def requirement_lines(file: Path) -> tuple[str, ...]:
+    """The requirements that a pip requirements file lists, comments and blank lines left out."""
+    if not file.is_file():
+        return ()
+    lines = (line.partition(" #")[0].strip() for line in file.read_text().splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def load() -> Settings:
+    """Read and check the settings of the current stack.
+
+    Raises:
+        SettingsError: something in the stack's YAML cannot work; lists every problem found.
+    """
+    config = pulumi.Config(NAMESPACE)
+    values = {key: config.get_object(key) for key in Settings.model_fields}
+    _refuse_plain_secrets(values)
+    return parse({key: value for key, value in values.items() if value is not None}, pulumi.get_stack())
+
+
+def parse(values: Mapping[str, object], stack: str) -> Settings:
+    """Settings from plain values, as `load` reads them from the YAML of the stack.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    file = f"Pulumi.{stack}.yaml"
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"{_path(item['loc'])}{line}"
+            for item in error.errors(include_url=False, include_input=False)
+            for line in _message(item["type"], item["msg"]).splitlines()
+        ]
+        raise SettingsError("\n".join([f"{file} can't be used:", *(f"  - {p}" for p in problems)])) from None
+    longest = max((len(name) for name in settings.all_workers()), default=0)
+    if len(f"{pulumi.get_project()}-{stack}") + LONGEST_SUFFIX + longest > HOST_NAME_MAX:
+        raise SettingsError(
+            f"the stack's name {stack!r} with the longest worker's name gives host names over {HOST_NAME_MAX} "
+            "characters, which Docker refuses. Use a shorter name for either"
+        )
+    return settings.with_ports_offset()
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ".".join(str(part) for part in location if part != "[key]")
+    return f"{path}: " if path else ""
+
+
+def _message(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "there is no such setting; it would be ignored. Remove it, or look for its name in docs/settings.md"
+    return re.sub(r"^Value error, ", "", message)
+
+
+def _refuse_plain_secrets(values: Mapping[str, object]) -> None:
+    for section, field in (("postgres", "password"), ("minio", "root_password")):
+        value = values.get(section)
+        if isinstance(value, Mapping) and value.get(field) and not is_config_secret(f"{NAMESPACE}:{section}"):
+            raise SettingsError(
+                f"{section}.{field}: it is in plain text, readable by everyone who can read the repository. Set it with\n"
+                f"  pulumi config set --secret --path '{NAMESPACE}:{section}.{field}'"
+            )
