@@ -1,0 +1,165 @@
+"""How a provider reaches a server: who to call, with which credentials, and how long to wait for it.
+
+A connection is plain data that travels through state; `Server` is what each family (MinIO, Prefect) adds: a
+client and the reading of its library's errors. `waiting` and `probing` are the only two ways to make a call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Final, Generic, TypedDict, TypeVar
+
+import pulumi
+
+DEADLINE: Final = 300.0
+"""Seconds that create, update and delete wait for a server that does not answer."""
+
+PROBE: Final = 3.0
+"""Seconds that read gives a server, once."""
+
+REQUEST: Final = 60.0
+"""Seconds that one request may take once a server is waited for."""
+
+LONGEST_PAUSE: Final = 5.0
+
+
+class MinioConnection(TypedDict):
+    """An S3 API and the credentials to administer it."""
+
+    server: str
+    """Stable name of the server, e.g. `prefect-environment-dev-minio`: one name, one server."""
+    url: str
+    """Base URL as seen from where Pulumi runs, e.g. `http://127.0.0.1:9000`."""
+    access_key: str
+    secret_key: pulumi.Input[str]
+    """Pass it as a secret output."""
+
+
+class PrefectConnection(TypedDict):
+    """A Prefect API."""
+
+    server: str
+    """Stable name of the server, e.g. `prefect-environment-dev-prefect-server`."""
+    url: str
+    """API URL as seen from where Pulumi runs, e.g. `http://127.0.0.1:4200/api`."""
+
+
+ConnectionT = TypeVar("ConnectionT", MinioConnection, PrefectConnection)
+ClientT = TypeVar("ClientT")
+ResultT = TypeVar("ResultT")
+
+
+class UnreachableError(Exception):
+    """The server did not answer, or answered that it is not ready."""
+
+
+class CredentialsError(Exception):
+    """The server answered and refused the credentials."""
+
+
+class Server(ABC, Generic[ConnectionT, ClientT]):
+    """One kind of server. Stateless: an instance is shared by all threads of the provider process."""
+
+    title: str
+    """For error texts, e.g. `MinIO`."""
+
+    @abstractmethod
+    def session(self, connection: ConnectionT, timeout: float) -> AbstractContextManager[ClientT]:
+        """Yield a client whose requests take at most `timeout` seconds each; the library never retries them.
+
+        Library errors that leave the `with` block become UnreachableError (no connection, time-out, 502, 503,
+        504) or CredentialsError (401, 403 for the caller itself); all others pass unchanged.
+        """
+
+
+class Newest(Generic[ConnectionT]):
+    """The connections that this process was handed last, by server.
+
+    Delete gets the properties of old: after a rotation their credentials, after a move their address, are no
+    longer good, while the checks of the same run have brought the current ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_server: dict[str, ConnectionT] = {}
+
+    def remember(self, connection: ConnectionT) -> None:
+        """Hold `connection` as the current one of its server."""
+        with self._lock:
+            self._by_server[connection["server"]] = connection
+
+    def candidates(self, stored: ConnectionT) -> list[ConnectionT]:
+        """Return the connections to try, best first: the newest known, then the stored one."""
+        with self._lock:
+            newest = self._by_server.get(stored["server"], stored)
+        return [newest] if newest == stored else [newest, stored]
+
+
+class Once:
+    """Keys that were seen before, in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        with self._lock:
+            return key in self._seen
+
+    def add(self, key: str) -> bool:
+        """Add `key`; return whether it is new."""
+        with self._lock:
+            new = key not in self._seen
+            self._seen.add(key)
+        return new
+
+
+def probing(
+    server: Server[ConnectionT, ClientT],
+    connections: Iterable[ConnectionT],
+    call: Callable[[ClientT], ResultT],
+    *,
+    timeout: float = PROBE,
+) -> ResultT:
+    """Try `call` once on each connection until one is let in.
+
+    Raises: CredentialsError or UnreachableError, whichever the first (newest) met; what else `call` raises.
+    """
+    failure: CredentialsError | UnreachableError | None = None
+    for connection in connections:
+        try:
+            with server.session(connection, timeout) as client:
+                return call(client)
+        except (CredentialsError, UnreachableError) as error:
+            failure = failure or error
+    raise failure or UnreachableError("no connection known")
+
+
+def waiting(
+    server: Server[ConnectionT, ClientT],
+    connections: Iterable[ConnectionT],
+    call: Callable[[ClientT], ResultT],
+    *,
+    deadline: float | None = None,
+) -> ResultT:
+    """Make `call`, again with growing pauses while the server is unreachable, for `deadline` seconds.
+
+    `call` starts from the beginning each time, so it must look before it makes. The default is DEADLINE.
+
+    Raises: UnreachableError after the deadline; CredentialsError at once; whatever else `call` raises.
+    """
+    known = list(connections)
+    end = time.monotonic() + (DEADLINE if deadline is None else deadline)
+    pause = 0.1
+    while True:
+        try:
+            return probing(server, known, call, timeout=REQUEST)
+        except UnreachableError:
+            if time.monotonic() + pause > end:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 1.6, LONGEST_PAUSE)
