@@ -364,8 +364,8 @@ class Provider(DeclaredProvider[ArgsT], Generic[ArgsT, ConnectionT, ClientT]):
             why = f"{type(error).__name__}: {error}"
         subject = f"{self.kind} {self.id(self.args(props))!r}"
         place = f"{self.server.title} {connection['server']} ({connection['url']})"
-        keys = [each.get("secret_key") for each in self.newest.candidates(connection)]
-        secrets: list[Value] = [*keys, *(props.get(name) for name in self.secrets)]
+        keys: list[Value] = [each.get("secret_key") for each in self.newest.candidates(connection)]
+        secrets = [*keys, *(props.get(name) for name in self.secrets)]
         # Raised outside the handler: the library's exception must not come along as its context.
         raise ProviderError(scrubbed(f"Cannot {doing} {subject} on {place}: {why}", secrets))
 
