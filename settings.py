@@ -159,9 +159,9 @@ class NetworksSettings(Model):
 class PostgresSettings(Model):
     """Prefect's database."""
 
-    user: Name = "prefect"
-    database: Name = "prefect"
-    password: SecretStr | None = Field(None, description="a config secret; default: generated and kept in state")
+    user: Name = Field("prefect", description="role that the server signs in as")
+    database: Name = Field("prefect", description="name of the database")
+    password: SecretStr | None = Field(None, description="default: generated and kept in state")
     memory_mb: MemoryMb = 512
 
 
@@ -180,10 +180,10 @@ class ServerSettings(Model):
 class WorkerSettings(Model):
     """One Prefect worker and the work pool that it serves."""
 
-    pool: Name
-    queues: tuple[Name, ...] = Field(("default",), min_length=1)
-    type: Literal["process"] = "process"
-    replicas: int = Field(1, ge=1, le=99)
+    pool: Name = Field(description="work pool that it serves; made with it")
+    queues: tuple[Name, ...] = Field(("default",), min_length=1, description="queues of the pool that it takes from")
+    type: Literal["process"] = Field("process", description="type of the pool: flow runs are processes of the worker")
+    replicas: int = Field(1, ge=1, le=99, description="containers that serve the pool")
     requirements: tuple[str, ...] = Field((), description="pip requirements added to this worker's image")
     drain_seconds: int = Field(
         300, ge=10, description="how long a worker that is being replaced may finish its flow runs"
@@ -198,19 +198,25 @@ class MinioSettings(Model):
     console_port: int = Field(9001, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
     server_url: str | None = Field(None, description="MINIO_SERVER_URL: public URL of the S3 API, behind a proxy")
     browser_redirect_url: str | None = Field(None, description="MINIO_BROWSER_REDIRECT_URL: public URL of the console")
-    root_user: Annotated[str, StringConstraints(min_length=3, max_length=20)] = "minio-root"
-    root_password: SecretStr | None = Field(
-        None, min_length=8, description="a config secret; default: generated and kept in state"
+    root_user: Annotated[str, StringConstraints(min_length=3, max_length=20)] = Field(
+        "minio-root", description="the administrator"
     )
-    bucket: Annotated[Name, StringConstraints(min_length=3)] = "flows"
-    user: Annotated[Name, StringConstraints(min_length=3, max_length=20)] = "prefect-user"
+    root_password: SecretStr | None = Field(
+        None, min_length=8, description="default: generated and kept in state"
+    )
+    bucket: Annotated[Name, StringConstraints(min_length=3)] = Field(
+        "flows", description="bucket for flows' code and persisted results"
+    )
+    user: Annotated[Name, StringConstraints(min_length=3, max_length=20)] = Field(
+        "prefect-user", description="user that flows act as; it may touch that bucket only"
+    )
     memory_mb: MemoryMb = 1024
 
 
 class DaskSettings(Model):
     """A Dask cluster in the stack, or the address of one elsewhere."""
 
-    workers: int = Field(2, ge=1, le=99)
+    workers: int = Field(2, ge=1, le=99, description="worker containers")
     threads: int = Field(2, ge=1, description="threads of one worker")
     image_of: Name = Field("dask", description="the worker (below `workers`) whose image scheduler and workers run")
     dashboard_port: int = Field(8787, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
@@ -232,9 +238,9 @@ class CliSettings(Model):
 class ScheduleSettings(Model):
     """When a deployment runs by itself: `cron` or `interval_seconds`."""
 
-    cron: str | None = None
-    interval_seconds: int | None = Field(None, ge=1)
-    timezone: str = "UTC"
+    cron: str | None = Field(None, description="five fields, such as `0 6 * * *`")
+    interval_seconds: int | None = Field(None, ge=1, description="instead of `cron`: seconds between two runs")
+    timezone: str = Field("UTC", description="IANA name, such as Europe/Warsaw")
     active: bool | None = Field(None, description="default: on when created, then as set in Prefect's UI")
 
     @model_validator(mode="after")
@@ -251,11 +257,11 @@ class DeploymentSettings(Model):
         description="file and function below the project's path, such as dask_flow.py:greetings"
     )
     flow: str | None = Field(None, description="the flow's name; default: the function's, with dashes")
-    parameters: Mapping[str, object] = {}
-    schedules: tuple[ScheduleSettings, ...] = ()
-    tags: tuple[str, ...] = ()
-    description: str | None = None
-    concurrency_limit: int | None = Field(None, ge=1)
+    parameters: Mapping[str, object] = Field({}, description="the flow's parameters by name")
+    schedules: tuple[ScheduleSettings, ...] = Field((), description="when it runs by itself")
+    tags: tuple[str, ...] = Field((), description="tags of its runs")
+    description: str | None = Field(None, description="text shown in Prefect's UI")
+    concurrency_limit: int | None = Field(None, ge=1, description="runs at the same time; default: no limit")
 
     @property
     def flow_name(self) -> str:
@@ -266,10 +272,10 @@ class DeploymentSettings(Model):
 class FlowSettings(Model):
     """A directory of flows with its deployments; without `worker` it gets a worker and a pool of its own."""
 
-    path: Path
+    path: Path = Field(description="directory with the code; relative to the program's")
     worker: Name | None = Field(None, description="a worker below `workers`; default: one of its own, named after it")
     queue: Name | None = Field(None, description="queue of that worker; default: the worker's first")
-    deployments: Mapping[Name, DeploymentSettings] = Field(min_length=1)
+    deployments: Mapping[Name, DeploymentSettings] = Field(min_length=1, description="its deployments by name")
 
     @property
     def requirements_file(self) -> Path:
@@ -299,11 +305,13 @@ class Settings(Model):
     port_offset: int = Field(0, ge=0, le=50000, description="added to every published port: stacks share a host")
     postgres: PostgresSettings = PostgresSettings()
     server: ServerSettings = ServerSettings()
-    workers: Mapping[Name, WorkerSettings] = {"dask": WorkerSettings(pool="dask-pool", queues=("dask-queue",))}
+    workers: Mapping[Name, WorkerSettings] = Field(
+        {"dask": WorkerSettings(pool="dask-pool", queues=("dask-queue",))}, description="Prefect workers by name"
+    )
     minio: MinioSettings = MinioSettings()
     dask: DaskSettings = DaskSettings()
     cli: CliSettings = CliSettings()
-    flows: Mapping[Name, FlowSettings] = {}
+    flows: Mapping[Name, FlowSettings] = Field({}, description="flow projects by name")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -458,7 +466,7 @@ def parse(values: Mapping[str, object], stack: str) -> Settings:
         ]
         raise SettingsError("\n".join([f"{file} can't be used:", *(f"  - {p}" for p in problems)])) from None
     longest = max((len(name) for name in settings.all_workers()), default=0)
-    if len(f"{pulumi.get_project()}-{stack}") + LONGEST_SUFFIX + longest > HOST_NAME_MAX:
+    if len(f"{NAMESPACE}-{stack}") + LONGEST_SUFFIX + longest > HOST_NAME_MAX:
         raise SettingsError(
             f"the stack's name {stack!r} with the longest worker's name gives host names over {HOST_NAME_MAX} "
             "characters, which Docker refuses. Use a shorter name for either"

@@ -1,0 +1,364 @@
+"""What each container, network and volume gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from components.flow_storage import bucket_policy
+from settings import NAMESPACE, SettingsError
+from tests.unit.recorder import ROOT, Recorded, is_secret, record, revealed
+
+pytestmark = pytest.mark.usefixtures("_project")
+PREFIX = "prefect-environment-test-"
+
+FLOWS: Mapping[str, Any] = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"][f"{NAMESPACE}:flows"]
+BUILD = {"images": {"source": "build"}, "flows": FLOWS}
+
+
+def containers(resources: list[Recorded]) -> dict[str, dict[str, Any]]:
+    return {r.name: revealed(r.inputs) for r in resources if r.kind == "Container"}
+
+
+def env(container: Mapping[str, Any]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in container["envs"])
+
+
+def networks(container: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Network to the aliases on it."""
+    return {n["name"].removeprefix(PREFIX): n.get("aliases", []) for n in container["networksAdvanced"]}
+
+
+@pytest.fixture(scope="module", name="stack")
+def _stack(request: pytest.FixtureRequest) -> list[Recorded]:
+    request.getfixturevalue("_module_project")
+    return record(BUILD)
+
+
+@pytest.fixture(scope="module")
+def _module_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from tests.unit import conftest  # noqa: PLC0415
+
+    with pytest.MonkeyPatch.context() as patch:
+        conftest.project(patch, tmp_path_factory.mktemp("project"))
+        yield
+
+
+def test_who_runs(stack: list[Recorded]) -> None:
+    assert sorted(containers(stack)) == [
+        "dask-scheduler",
+        "dask-worker-1",
+        "dask-worker-2",
+        "minio",
+        "postgres",
+        "prefect-cli",
+        "prefect-server",
+        "prefect-worker-dask-1",
+    ]
+
+
+def test_who_joins_which_network(stack: list[Recorded]) -> None:
+    joined = {name: sorted(networks(c)) for name, c in containers(stack).items()}
+    flows = ["dask-network", "minio-network", "prefect-network"]
+    assert joined == {
+        "postgres": ["database-network"],
+        "prefect-server": sorted([*flows, "caddy-network", "database-network"]),
+        "minio": sorted([*flows, "caddy-network"]),
+        "prefect-worker-dask-1": flows,
+        "prefect-cli": flows,
+        "dask-scheduler": ["dask-network"],
+        "dask-worker-1": ["dask-network"],
+        "dask-worker-2": ["dask-network"],
+    }
+
+
+def test_the_database_network_has_no_way_out(stack: list[Recorded]) -> None:
+    internal = {r.name: r.inputs.get("internal", False) for r in stack if r.kind == "Network"}
+    assert [name for name, inside in internal.items() if inside] == ["database-network"]
+    assert len(internal) == 5
+
+
+def test_short_names_answer_on_own_networks(stack: list[Recorded]) -> None:
+    aliases = {name: {a for names in networks(c).values() for a in names} for name, c in containers(stack).items()}
+    assert aliases == {
+        "postgres": {"postgres"},
+        "prefect-server": {"prefect-server"},
+        "minio": {"minio"},
+        "dask-scheduler": {"scheduler"},
+        "prefect-worker-dask-1": set(),
+        "prefect-cli": set(),
+        "dask-worker-1": set(),
+        "dask-worker-2": set(),
+    }
+
+
+def test_only_qualified_names_on_an_external_network() -> None:
+    resources = record({**BUILD, "networks": {"dask": {"external": "shared"}}})
+    scheduler = containers(resources)["dask-scheduler"]
+    assert networks(scheduler) == {"shared": []}
+    worker = containers(resources)["prefect-worker-dask-1"]
+    assert env(worker)["DASK_SCHEDULER_ADDRESS"] == f"{PREFIX}scheduler:8786"
+    assert scheduler["name"] == f"{PREFIX}dask-scheduler"
+
+
+def test_a_setting_claims_the_short_names() -> None:
+    resources = record({**BUILD, "networks": {"dask": {"external": "shared"}, "claim_short_names": True}})
+    assert networks(containers(resources)["dask-scheduler"]) == {"shared": ["scheduler"]}
+    assert env(containers(resources)["prefect-cli"])["DASK_SCHEDULER_ADDRESS"] == "scheduler:8786"
+
+
+def test_every_container_has_the_house_rules(stack: list[Recorded]) -> None:
+    for name, container in containers(stack).items():
+        assert container["name"] == container["hostname"] == PREFIX + name
+        assert container["capabilities"]["drops"] == ["ALL"], name
+        assert container["securityOpts"] == ["no-new-privileges:true"], name
+        assert container["memory"] >= 512, name
+        assert container["logOpts"] == {"max-size": "10m", "max-file": "3"}, name
+        assert container["mustRun"] is False, name
+        assert container["destroyGraceSeconds"] >= 10, name
+        assert container.get("privileged", False) is False, name
+        labels = {entry["label"]: entry["value"] for entry in container["labels"]}
+        assert labels["prefect-environment.project"] == "prefect-environment"
+        assert labels["prefect-environment.stack"] == "test"
+        assert labels["prefect-environment.name"] == name
+        assert labels["prefect-environment.memory-setting"].endswith("memory_mb")
+
+
+def test_services_restart_and_the_cli_box_waits_to_be_called(stack: list[Recorded]) -> None:
+    assert {name: c["restart"] for name, c in containers(stack).items() if c["restart"] != "unless-stopped"} == {
+        "prefect-cli": "no"
+    }
+    cli = containers(stack)["prefect-cli"]
+    assert (cli["start"], cli["tty"], cli["stdinOpen"], cli["workingDir"]) == (False, True, True, "/root/flows")
+    assert cli["volumes"] == [{"containerPath": "/root/flows", "hostPath": str(ROOT / "flows")}]
+
+
+def test_only_postgres_keeps_capabilities(stack: list[Recorded]) -> None:
+    kept = {name: c["capabilities"].get("adds", []) for name, c in containers(stack).items()}
+    assert {name for name, adds in kept.items() if adds} == {"postgres"}
+
+
+def test_ports_are_published_on_loopback_only(stack: list[Recorded]) -> None:
+    published = {
+        name: {(p["ip"], p["external"], p["internal"]) for p in c.get("ports", [])}
+        for name, c in containers(stack).items()
+    }
+    assert {name: ports for name, ports in published.items() if ports} == {
+        "prefect-server": {("127.0.0.1", 4200, 4200)},
+        "minio": {("127.0.0.1", 9000, 9000), ("127.0.0.1", 9001, 9001)},
+        "dask-scheduler": {("127.0.0.1", 8787, 8787)},
+    }
+
+
+def test_a_port_offset_moves_every_port() -> None:
+    moved = record({**BUILD, "port_offset": 1000})
+    ports = sorted(p["external"] for c in containers(moved).values() for p in c.get("ports", []))
+    assert ports == [5200, 9787, 10000, 10001]
+
+
+def test_services_have_health_checks_that_an_edit_replaces(stack: list[Recorded]) -> None:
+    checked = {name for name, c in containers(stack).items() if "healthcheck" in c}
+    assert {"postgres", "prefect-server", "minio", "dask-scheduler", "dask-worker-1"} <= checked
+    assert "prefect-cli" not in checked
+    for resource in stack:
+        if resource.kind == "Container":
+            assert resource.replace_on_changes == ("healthcheck", "tmpfs", "init")
+            assert resource.delete_before_replace
+
+
+def test_the_postgres_password_is_a_file_that_only_root_reads(stack: list[Recorded]) -> None:
+    postgres = containers(stack)["postgres"]
+    assert {u["file"]: u.get("permissions") for u in postgres["uploads"] if "permissions" in u} == {
+        "/run/secrets/postgres-password": "0400"
+    }
+    assert "generated-postgres-password" not in json.dumps(postgres["envs"])
+
+
+def test_no_secret_is_sent_in_plain(stack: list[Recorded]) -> None:
+    """Every generated secret appears only below a secret marker."""
+
+    def plain(value: Any) -> Any:
+        if is_secret(value):
+            return None
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    sent = [r for r in stack if "generated-" in json.dumps(r.inputs)]
+    assert {"Container", "Resource"} >= {r.kind for r in sent}
+    assert len(sent) >= 5
+    for resource in stack:
+        assert "generated-" not in json.dumps(plain(resource.inputs)), resource.name
+
+
+def test_server_environment(stack: list[Recorded]) -> None:
+    assert env(containers(stack)["prefect-server"]) == {
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
+        "PREFECT_SERVER_DATABASE_HOST": "postgres",
+        "PREFECT_SERVER_DATABASE_NAME": "prefect",
+        "PREFECT_SERVER_DATABASE_PASSWORD": "generated-postgres-password",
+        "PREFECT_SERVER_DATABASE_PORT": "5432",
+        "PREFECT_SERVER_DATABASE_USER": "prefect",
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": str(7 * 86400),
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
+        "PREFECT_UI_API_URL": "http://127.0.0.1:4200/api",
+    }
+
+
+def test_flow_runs_are_kept_for_ever_when_asked() -> None:
+    server = env(containers(record({**BUILD, "server": {"flow_run_retention_days": None}}))["prefect-server"])
+    assert server["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "events"
+
+
+@pytest.mark.parametrize("name", ["prefect-worker-dask-1", "prefect-cli", "dask-scheduler", "dask-worker-2"])
+def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> None:
+    assert env(containers(stack)[name]) == {
+        "DASK_SCHEDULER_ADDRESS": "scheduler:8786",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": "http://prefect-server:4200/api",
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
+    }
+
+
+def test_minio_is_told_its_public_urls() -> None:
+    public = {"server_url": "https://storage.example", "browser_redirect_url": "https://console.example"}
+    minio = env(containers(record({**BUILD, "minio": public}))["minio"])
+    assert minio["MINIO_SERVER_URL"] == "https://storage.example"
+    assert minio["MINIO_BROWSER_REDIRECT_URL"] == "https://console.example"
+
+
+def test_data_volumes_outlive_mistakes(stack: list[Recorded]) -> None:
+    volumes = {r.name: r for r in stack if r.kind == "Volume"}
+    assert sorted(volumes) == ["minio-data", "postgres-data"]
+    for volume in volumes.values():
+        assert volume.protect
+        assert volume.retain_on_delete
+    labels = {entry["label"]: entry["value"] for entry in volumes["postgres-data"].inputs["labels"]}
+    assert labels["prefect-environment.postgres-major"] == "15"
+    assert labels["prefect-environment.image-source"] == "build"
+
+
+def test_secrets_that_open_data_are_protected(stack: list[Recorded]) -> None:
+    secrets = {r.name for r in stack if r.protect and r.kind != "Volume"}
+    assert secrets == {
+        "minio-root-password",
+        "postgres-password",
+        "prefect-user-key-secret",
+        "prefect-user-secret",
+    }
+
+
+def test_the_shared_workers_survive_another_workers_packages() -> None:
+    before = containers(record(BUILD))
+    after = containers(record({**BUILD, "workers": {
+        "dask": {"pool": "dask-pool", "queues": ["dask-queue"]},
+        "frames": {"pool": "frames", "requirements": ["pandas==2.3.3"]},
+    }}))  # fmt: skip
+    assert set(after) - set(before) == {"prefect-worker-frames-1"}
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_worker_waits_for_its_pool_and_drains(stack: list[Recorded]) -> None:
+    worker = containers(stack)["prefect-worker-dask-1"]
+    command = " ".join(worker["command"])
+    assert "--no-create-pool-if-not-found" in command
+    assert "--pool dask-pool" in command
+    assert "--work-queue dask-queue" in command
+    assert worker["destroyGraceSeconds"] == 300
+
+
+def test_replicas_are_containers() -> None:
+    workers = {"dask": {"pool": "p", "replicas": 3}}
+    names = [name for name in containers(record({**BUILD, "flows": {}, "workers": workers})) if "worker-dask" in name]
+    assert names == ["prefect-worker-dask-1", "prefect-worker-dask-2", "prefect-worker-dask-3"]
+
+
+@pytest.mark.parametrize(
+    ("profiles", "gone"),
+    [
+        ({"agent": False}, {"prefect-worker-dask-1"}),
+        ({"cli": False}, {"prefect-cli"}),
+        ({"dask": False}, {"dask-scheduler", "dask-worker-1", "dask-worker-2"}),
+        ({"minio": False}, {"minio"}),
+        ({"orion": False, "agent": False, "cli": False}, {"postgres", "prefect-server", "prefect-worker-dask-1", "prefect-cli"}),
+    ],
+)
+def test_profiles_switch_parts_off(stack: list[Recorded], profiles: Mapping[str, bool], gone: set[str]) -> None:
+    flows = {} if {"minio", "orion"} & set(profiles) else FLOWS
+    left = set(containers(record({**BUILD, "flows": flows, "profiles": profiles})))
+    assert set(containers(stack)) - left == gone
+
+
+def test_an_external_dask_cluster_is_named_to_flows() -> None:
+    resources = record({
+        **BUILD,
+        "profiles": {"dask": False},
+        "dask": {"address": "tls://dask.example:8786"},
+        "networks": {"dask": {"external": "theirs"}},
+    })  # fmt: skip
+    worker = containers(resources)["prefect-worker-dask-1"]
+    assert env(worker)["DASK_SCHEDULER_ADDRESS"] == "tls://dask.example:8786"
+    assert "theirs" in networks(worker)
+
+
+def test_bad_settings_declare_nothing() -> None:
+    with pytest.raises(SettingsError, match="there is no such setting"):
+        record({"images": {"sourec": "build"}})
+
+
+def test_pulled_images_are_the_references_and_prefect_is_built_on_its_own() -> None:
+    images = {r.name: r.inputs for r in record({"flows": FLOWS}) if r.kind == "RemoteImage"}
+    assert set(images) == {"prefect", "worker", "postgres", "minio"}
+    assert images["prefect"]["build"]["buildArgs"]["BASE"].startswith("prefecthq/prefect:3.8.8")
+    assert images["postgres"]["name"].startswith("postgres:17")
+    assert images["minio"]["name"].startswith("pgsty/silo:RELEASE.")
+    assert images["worker"]["build"]["buildArgs"]["BASE"] == images["prefect"]["name"]
+
+
+def test_a_policy_allows_one_bucket() -> None:
+    resources = [r for statement in bucket_policy("flows")["Statement"] for r in statement["Resource"]]  # type: ignore[attr-defined]
+    assert resources == ["arn:aws:s3:::flows", "arn:aws:s3:::flows/*"]
+
+
+def reaches(resource: Recorded, target: str, by_urn: Mapping[str, Recorded]) -> bool:
+    """Whether `target` is among what `resource` depends on, directly or through others."""
+    return target in resource.depends_on or any(
+        reaches(by_urn[urn], target, by_urn) for urn in resource.depends_on if urn in by_urn
+    )
+
+
+def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: list[Recorded]) -> None:
+    """Four waiting creates would block the provider process for ever: see decision on waiting."""
+    by_urn = {r.urn: r for r in stack}
+    serving = {r.name: r.urn for r in stack if r.kind == "Container"}
+    dynamic = [r for r in stack if "__provider" in r.inputs]
+    assert len(dynamic) >= 16
+    for resource in dynamic:
+        if "connection" not in resource.inputs:
+            assert not resource.depends_on, f"{resource.name} must wait for nothing"
+            continue
+        server = revealed(resource.inputs["connection"])["server"].removeprefix(PREFIX)
+        assert reaches(resource, serving[server], by_urn), resource.name
+        assert resource.deleted_with == serving[server], resource.name
+
+
+def test_everything_starts_at_once(stack: list[Recorded]) -> None:
+    """No container depends on another one."""
+    by_urn = {r.urn: r for r in stack}
+    serving = {r.urn for r in stack if r.kind == "Container"}
+    for resource in stack:
+        if resource.kind == "Container":
+            assert not any(reaches(resource, other, by_urn) for other in serving - {resource.urn}), resource.name
+
+
+def test_children_have_their_component_as_parent(stack: list[Recorded]) -> None:
+    root = next(r.urn for r in stack if r.type == "pulumi:pulumi:Stack")
+    tops = {r.type.partition(":")[0] for r in stack if r.parent == root}
+    assert tops == {"prefect-environment", "pulumi"}
