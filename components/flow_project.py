@@ -53,7 +53,7 @@ class FlowProject(pulumi.ComponentResource):
         block = args.storage.block(
             f"{name}-code",
             args.server,
-            f"{args.bucket}/{code.object_prefix}",
+            pulumi.Output.concat(args.bucket, "/", code.object_prefix),
             pulumi.ResourceOptions(parent=self, depends_on=[code]),
         )
         pull = {"id": "pull_code", "block_type_slug": BLOCK_TYPE, "block_document_name": f"{name}-code"}

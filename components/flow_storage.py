@@ -66,14 +66,14 @@ class FlowStorage(pulumi.ComponentResource):
                 minio.connection,
                 user=user_name,
                 user_secret_key=user_secret,
-                access_key=f"{user_name[:16]}-key",
+                access_key=access_key_id(user_name),
                 secret_key=key_secret,
             ),
             pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[attachment])),
         )
         self.register_outputs({"bucket": bucket})
 
-    def block(self, name: str, server: PrefectServer, path: str, opts: pulumi.ResourceOptions) -> Block:
+    def block(self, name: str, server: PrefectServer, path: pulumi.Input[str], opts: pulumi.ResourceOptions) -> Block:
         """Declare a RemoteFileSystem block on `s3://<path>`, as the access key of the bucket's user."""
         settings = {
             "key": self._key.access_key,
@@ -86,7 +86,7 @@ class FlowStorage(pulumi.ComponentResource):
                 server.connection,
                 block_type=BLOCK_TYPE,
                 block=name,
-                data=pulumi.Output.secret({"basepath": f"s3://{path}", "settings": settings}),
+                data=pulumi.Output.secret({"basepath": pulumi.Output.concat("s3://", path), "settings": settings}),
             ),
             pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions(
@@ -95,6 +95,11 @@ class FlowStorage(pulumi.ComponentResource):
                 opts,
             ),
         )
+
+
+def access_key_id(user: str) -> str:
+    """The id of a user's access key; MinIO takes letters and digits, 20 at most."""
+    return f"{user.replace('-', '')[:17]}key"
 
 
 def bucket_policy(bucket: str) -> dict[str, object]:

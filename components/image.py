@@ -84,7 +84,7 @@ def build(name: str, args: BuildArgs, opts: pulumi.ResourceOptions) -> Image:
             dockerfile="Dockerfile",
             tags=[tag],
             build_args=build_args,
-            labels=labels(name),
+            label=labels(name),
         ),
         # A rebuilt image has another tag; removing the old one here would race with containers that still use it.
         keep_locally=True,

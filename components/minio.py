@@ -19,9 +19,6 @@ from settings import MinioSettings
 API_PORT: Final = 9000
 CONSOLE_PORT: Final = 9001
 DATA: Final = "/data"
-# The server looks for names without a directory in /run/secrets.
-USER_FILE: Final = "minio-root-user"
-PASSWORD_FILE: Final = "minio-root-password"  # noqa: S105  (a file name)
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class Minio(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         root_password = kept_secret(f"{name}-root-password", settings.root_password, child)
+        user_file = SecretFile("minio-root-user", settings.root_user)
+        password_file = SecretFile("minio-root-password", root_password)
         public = {
             "MINIO_SERVER_URL": settings.server_url,
             "MINIO_BROWSER_REDIRECT_URL": settings.browser_redirect_url,
@@ -63,16 +62,13 @@ class Minio(pulumi.ComponentResource):
                 memory_setting="minio.memory_mb",
                 command=["server", "--address", f":{API_PORT}", "--console-address", f":{CONSOLE_PORT}", DATA],
                 env={
-                    "MINIO_ROOT_USER_FILE": USER_FILE,
-                    "MINIO_ROOT_PASSWORD_FILE": PASSWORD_FILE,
+                    "MINIO_ROOT_USER_FILE": user_file.path,
+                    "MINIO_ROOT_PASSWORD_FILE": password_file.path,
                     **{key: url for key, url in public.items() if url},
                 },
                 ports={settings.api_port: API_PORT, settings.console_port: CONSOLE_PORT},
                 volumes={DATA: self.volume},
-                secret_files=[
-                    SecretFile(f"/run/secrets/{USER_FILE}", settings.root_user),
-                    SecretFile(f"/run/secrets/{PASSWORD_FILE}", root_password),
-                ],
+                secret_files=[user_file, password_file],
                 health=http_health(API_PORT, "/minio/health/live"),
                 stop_seconds=60,
             ),

@@ -15,7 +15,6 @@ from components.service import SecretFile, ServiceArgs, container, data_volume, 
 from settings import ImageSettings, PostgresSettings
 
 DATA: Final = "/var/lib/postgresql/data"
-PASSWORD_FILE: Final = "/run/secrets/postgres-password"  # noqa: S105  (a path)
 START: Final = "/usr/local/bin/start-postgres"
 
 
@@ -58,7 +57,7 @@ class Postgres(pulumi.ComponentResource):
                 env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
                 volumes={DATA: self.volume},
                 scripts={START: Path(__file__).with_name("start_postgres.sh").read_text()},
-                secret_files=[SecretFile(PASSWORD_FILE, self.password)],
+                secret_files=[SecretFile("postgres-password", self.password)],
                 health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],
                 # To own its files, and to become the user postgres.
                 capabilities=["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID"],

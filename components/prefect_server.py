@@ -71,12 +71,13 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_DATABASE_PASSWORD": args.database.password,
                     "PREFECT_UI_API_URL": settings.ui_api_url or self.api_url,
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),
                 },
                 ports={settings.port: PORT},
                 health=http_health(PORT, "/api/health"),
                 # The first start makes the schema.
-                health_start="180s",
+                health_start="3m0s",
             ),
             pulumi.ResourceOptions(parent=self),
         )
@@ -87,13 +88,10 @@ class PrefectServer(pulumi.ComponentResource):
 def _retention(settings: ServerSettings) -> dict[str, str]:
     vacuum = {
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events",
-        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": _seconds(settings.event_retention_days),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{settings.event_retention_days}D",
     }
     if settings.flow_run_retention_days:
         vacuum["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] = "events,flow_runs"
-        vacuum["PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD"] = _seconds(settings.flow_run_retention_days)
+        seconds = timedelta(days=settings.flow_run_retention_days).total_seconds()
+        vacuum["PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD"] = f"{seconds:.0f}"
     return vacuum
-
-
-def _seconds(days: int) -> str:
-    return str(int(timedelta(days=days).total_seconds()))

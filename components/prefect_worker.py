@@ -11,13 +11,16 @@ import pulumi
 from components.image import Image
 from components.networks import Network
 from components.prefect_server import PrefectServer
-from components.service import ServiceArgs, container
+from components.service import ServiceArgs, container, http_health
 from providers.prefect.work_pool import WorkPool, WorkPoolArgs
 from providers.prefect.work_queue import WorkQueue, WorkQueueArgs
 from settings import WorkerSettings
 
 # Prefect makes this queue with every pool.
 DEFAULT_QUEUE: Final = "default"
+HEALTH_PORT: Final = 8080
+# After the drain, time to tell the API and to end.
+LAST_WORDS_SECONDS: Final = 15
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,21 @@ class PrefectWorker(pulumi.ComponentResource):
                     memory_setting=f"workers.{name}.memory_mb",
                     # The pool is the stack's to make; until it is there the worker waits.
                     command=[
-                        *("prefect", "worker", "start", "--type", settings.type, "--pool", settings.pool),
-                        *("--name", f"{name}-{number}", "--no-create-pool-if-not-found"),
+                        *("prefect-worker", "--type", settings.type, "--pool", settings.pool),
+                        *("--name", f"{name}-{number}", "--no-create-pool-if-not-found", "--with-healthcheck"),
                         *(word for queue in settings.queues for word in ("--work-queue", queue)),
                     ],
-                    env=args.client_env,
-                    stop_seconds=settings.drain_seconds,
+                    env={
+                        **args.client_env,
+                        "DRAIN_SECONDS": str(settings.drain_seconds),
+                        # A new pool, a late run and a worker gone offline are noticed within seconds.
+                        "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
+                        "PREFECT_WORKER_QUERY_SECONDS": "5",
+                        "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+                        "PREFECT_WORKER_WEBSERVER_PORT": str(HEALTH_PORT),
+                    },
+                    health=http_health(HEALTH_PORT, "/health"),
+                    stop_seconds=settings.drain_seconds + LAST_WORDS_SECONDS,
                 ),
                 pulumi.ResourceOptions(parent=self),
             )

@@ -16,10 +16,18 @@ from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A file that only root in the container can read, put there before the container starts."""
+    """A file that only root in the container can read, put there before the container starts.
 
-    path: str
+    It lies in /root, which every image closes to others: the Docker provider can't set a file's mode in all versions.
+    """
+
+    name: str
     content: pulumi.Input[str]
+
+    @property
+    def path(self) -> str:
+        """Where it is in the container."""
+        return f"/root/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class ServiceArgs:
     secret_files: Sequence[SecretFile] = ()
     health: Sequence[str] | None = None
     """Command of the health check, in Docker's exec form."""
-    health_start: str = "60s"
-    """How long failing checks are forgiven at the start."""
+    health_start: str = "1m0s"
+    """How long failing checks are forgiven at the start, as the engine writes it: else it is an eternal difference."""
     capabilities: Sequence[str] = ()
     """Linux capabilities that it can't do without, as CAP_X; all others are dropped."""
     stop_seconds: int = 30
@@ -96,9 +104,7 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
                 for path, text in args.scripts.items()
             ),
             *(
-                docker.ContainerUploadArgs(
-                    file=secret.path, content=pulumi.Output.secret(secret.content), permissions="0400"
-                )
+                docker.ContainerUploadArgs(file=secret.path, content=pulumi.Output.secret(secret.content))
                 for secret in args.secret_files
             ),
         ],
@@ -109,6 +115,8 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
         else None,
         labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in marks.items()],
         memory=args.memory_mb,
+        # No swap on top: a leak ends early and visibly.
+        memory_swap=args.memory_mb,
         log_driver="json-file",
         log_opts={"max-size": "10m", "max-file": "3"},
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(args.capabilities)),

@@ -3,8 +3,8 @@
 # so for an existing one the role is altered first, over stdin: the password is in no argument and no log.
 set -euo pipefail
 
-# Read as root, before the rights are dropped: the file is closed to everybody else.
-POSTGRES_PASSWORD=$(</run/secrets/postgres-password)
+# Read as root, before the rights are dropped: its directory is closed to everybody else.
+POSTGRES_PASSWORD=$(</root/postgres-password)
 export POSTGRES_PASSWORD
 
 if [[ -s $PGDATA/PG_VERSION ]]; then

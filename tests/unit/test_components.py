@@ -172,9 +172,8 @@ def test_services_have_health_checks_that_an_edit_replaces(stack: list[Recorded]
 
 def test_the_postgres_password_is_a_file_that_only_root_reads(stack: list[Recorded]) -> None:
     postgres = containers(stack)["postgres"]
-    assert {u["file"]: u.get("permissions") for u in postgres["uploads"] if "permissions" in u} == {
-        "/run/secrets/postgres-password": "0400"
-    }
+    [secret] = [u for u in postgres["uploads"] if u["content"] == "generated-postgres-password"]
+    assert secret["file"] == "/root/postgres-password"
     assert "generated-postgres-password" not in json.dumps(postgres["envs"])
 
 
@@ -205,9 +204,10 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_DATABASE_PASSWORD": "generated-postgres-password",
         "PREFECT_SERVER_DATABASE_PORT": "5432",
         "PREFECT_SERVER_DATABASE_USER": "prefect",
-        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": str(7 * 86400),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_UI_API_URL": "http://127.0.0.1:4200/api",
     }
 
@@ -217,7 +217,7 @@ def test_flow_runs_are_kept_for_ever_when_asked() -> None:
     assert server["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "events"
 
 
-@pytest.mark.parametrize("name", ["prefect-worker-dask-1", "prefect-cli", "dask-scheduler", "dask-worker-2"])
+@pytest.mark.parametrize("name", ["prefect-cli", "dask-scheduler", "dask-worker-2"])
 def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> None:
     assert env(containers(stack)[name]) == {
         "DASK_SCHEDULER_ADDRESS": "scheduler:8786",
@@ -225,6 +225,13 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
         "PREFECT_API_URL": "http://prefect-server:4200/api",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
     }
+
+
+def test_a_worker_is_a_client_that_looks_often(stack: list[Recorded]) -> None:
+    containers_env = {name: env(c) for name, c in containers(stack).items()}
+    worker, cli = containers_env["prefect-worker-dask-1"], containers_env["prefect-cli"]
+    assert cli.items() <= worker.items()
+    assert worker["PREFECT_WORKER_QUERY_SECONDS"] == "5"
 
 
 def test_minio_is_told_its_public_urls() -> None:
@@ -271,7 +278,7 @@ def test_a_worker_waits_for_its_pool_and_drains(stack: list[Recorded]) -> None:
     assert "--no-create-pool-if-not-found" in command
     assert "--pool dask-pool" in command
     assert "--work-queue dask-queue" in command
-    assert worker["destroyGraceSeconds"] == 300
+    assert worker["destroyGraceSeconds"] > int(env(worker)["DRAIN_SECONDS"]) == 300
 
 
 def test_replicas_are_containers() -> None:

@@ -1,0 +1,209 @@
+"""A fresh clone of the project with a stack of its own on this machine's Docker engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+NAMESPACE: Final = "prefect-environment"
+LABEL: Final = "prefect-environment"
+UP_SECONDS: Final = 900
+
+
+class CommandError(AssertionError):
+    """A command that ended otherwise than it should; the text holds what it printed."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed (both streams, in order) and how it ended."""
+
+    code: int
+    text: str
+
+
+def run(argv: list[str], cwd: Path, env: Mapping[str, str], *, timeout: float = UP_SECONDS) -> Done:
+    """Run a command to its end; output of both streams together."""
+    done = subprocess.run(
+        argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout)
+
+
+def docker(*words: str, ok: bool = True) -> str:
+    """Output of the docker client; the tests' own look at what the product made."""
+    done = run(["docker", *words], ROOT, os.environ, timeout=300)
+    if ok and done.code:
+        raise CommandError(f"docker {' '.join(words)}: {done.text}")
+    return done.text.strip()
+
+
+@dataclass
+class Environment:
+    """A clone, its stack, and the state directory that only it uses."""
+
+    root: Path
+    stack: str
+    home: Path
+    """Where state and passphrase live: XDG_STATE_HOME."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The stack's YAML below the project's namespace; `write_settings` puts it down."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment of every command: the machine's, less whatever would point Pulumi elsewhere."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "PREFECT_"))}
+        return {**kept, "XDG_STATE_HOME": str(self.home)}
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its Docker objects begin with."""
+        return f"{NAMESPACE}-{self.stack}-"
+
+    def name(self, logical: str) -> str:
+        """The name of a Docker object."""
+        return f"{self.prefix}{logical}"
+
+    def write_settings(self, **changes: Any) -> None:
+        """Put the stack's YAML down with `changes` of its top-level settings (None removes one)."""
+        self.settings = {k: v for k, v in {**self.settings, **changes}.items() if v is not None}
+        config = {f"{NAMESPACE}:{key}": value for key, value in self.settings.items()}
+        text = yaml.safe_dump({"config": config}, allow_unicode=True)
+        (self.root / f"Pulumi.{self.stack}.yaml").write_text(text)
+
+    def run(self, *argv: str, ok: bool = True, timeout: float = UP_SECONDS) -> Done:
+        """Run a command in the clone; with ok=True a failure raises with its output."""
+        done = run(list(argv), self.root, self.env, timeout=timeout)
+        if ok and done.code:
+            raise CommandError(f"{' '.join(argv)} ended with {done.code}:\n{done.text[-6000:]}")
+        return done
+
+    def up(self, *words: str, ok: bool = True) -> Done:
+        """`scripts/up` with everything that it does: set-up, pulumi up, smoke."""
+        return self.run("scripts/up", "--stack", self.stack, "--yes", *words, ok=ok)
+
+    def pulumi(self, *words: str, ok: bool = True, timeout: float = UP_SECONDS) -> Done:
+        """The set-up's Pulumi on this stack."""
+        return self.run("scripts/pulumi", *words, "--stack", self.stack, ok=ok, timeout=timeout)
+
+    def apply(self, *words: str, ok: bool = True) -> Done:
+        """`pulumi up` alone."""
+        return self.pulumi("up", "--yes", "--skip-preview", "--non-interactive", *words, ok=ok)
+
+    def smoke(self, *words: str, ok: bool = True) -> Done:
+        """`scripts/smoke`."""
+        return self.run("scripts/smoke", "--stack", self.stack, *words, ok=ok)
+
+    def down(self, *words: str, ok: bool = True) -> Done:
+        """`scripts/down`."""
+        return self.run("scripts/down", "--stack", self.stack, "--yes", *words, ok=ok)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs."""
+        outputs: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json").text)
+        return outputs
+
+    def exported(self) -> dict[str, Any]:
+        """The stack's state, secrets still encrypted."""
+        state: dict[str, Any] = json.loads(self.pulumi("stack", "export").text)
+        return state
+
+    def urn(self, kind: str, name: str) -> str:
+        """URN of the resource whose type ends in `kind` and which is called `name`."""
+        urns = [str(r["urn"]) for r in self.exported()["deployment"]["resources"]]
+        [urn] = [u for u in urns if u.endswith(f"{kind}::{name}")]
+        return urn
+
+    def objects(self, kind: str) -> list[str]:
+        """Names of the stack's containers, volumes, networks or images on the engine."""
+        listing = {
+            "container": ["ps", "--all", "--format", "{{.Names}}"],
+            "volume": ["volume", "ls", "--format", "{{.Name}}"],
+            "network": ["network", "ls", "--format", "{{.Name}}"],
+            "image": ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
+        }[kind]
+        return docker(*listing, "--filter", f"label={LABEL}.stack={self.stack}").split()
+
+    def http(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
+        """Call the stack's Prefect API; JSON in and out."""
+        import httpx  # noqa: PLC0415  (slow, and only some tests call)
+
+        url = f"http://127.0.0.1:{4200 + int(self.settings.get('port_offset', 0))}/api{path}"
+        response = httpx.request(method or ("POST" if body is not None else "GET"), url, json=body, timeout=30)
+        response.raise_for_status()
+        return response.json() if response.content else None
+
+    def run_deployment(self, name: str, parameters: Mapping[str, Any] | None = None, seconds: float = 180) -> Any:
+        """Run a deployment to its end; the flow run."""
+        flow, _, deployment = name.partition("/")
+        found = self.http(f"/deployments/name/{flow}/{deployment}")
+        flow_run = self.http(f"/deployments/{found['id']}/create_flow_run", {"parameters": dict(parameters or {})})
+        return self.followed(flow_run["id"], seconds)
+
+    def followed(self, flow_run_id: str, seconds: float = 180) -> Any:
+        """The flow run once it is in a final state."""
+
+        def final() -> Any:
+            flow_run = self.http(f"/flow_runs/{flow_run_id}")
+            return flow_run if flow_run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+        return eventually(final, seconds)
+
+    def logs(self, flow_run_id: str) -> str:
+        """What a flow run logged, tasks included, in order."""
+        asked = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        return "\n".join(entry["message"] for entry in self.http("/logs/filter", asked))
+
+
+def eventually(look: Callable[[], Any], seconds: float) -> Any:
+    """Call `look` until it returns something true; the last answer names what was missing."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {look.__name__} gives {found!r}")
+        time.sleep(0.5)
+    return found
+
+
+def clone(target: Path) -> None:
+    """Lay out what a clone of the tree as it stands would hold: files that git has or would take."""
+    listed = run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], ROOT, os.environ)
+    for name in filter(None, listed.text.split("\0")):
+        source = ROOT / name
+        if source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
+
+
+def environment(directory: Path, stack: str, offset: int, **settings: Any) -> Iterator[Environment]:
+    """An environment with the shipped greetings flow; whatever is left of it at the end is removed."""
+    root, home = directory / "clone", directory / "state"
+    clone(root)
+    home.mkdir()
+    shipped = yaml.safe_load((root / "Pulumi.dev-mirror.yaml").read_text())["config"]
+    env = Environment(root, stack, home, {k.removeprefix(f"{NAMESPACE}:"): v for k, v in shipped.items()})
+    env.write_settings(port_offset=offset, **settings)
+    try:
+        yield env
+    finally:
+        remove_all(env)
+
+
+def remove_all(env: Environment) -> None:
+    """Remove the stack's objects from the engine, whatever state Pulumi is in."""
+    for kind, command in (("container", ["rm", "--force"]), ("volume", ["volume", "rm"]), ("network", ["network", "rm"])):
+        for name in env.objects(kind):
+            docker(*command, name, ok=False)
+    for image in env.objects("image"):
+        docker("image", "rm", "--no-prune", image, ok=False)
