@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar
 from urllib.parse import quote
 
 import pulumi
@@ -57,8 +58,6 @@ Rule = Callable[[Value], str | None]
 SHORTEST_SECRET: Final = 4
 """Shorter values are not scrubbed from texts: they would garble every word."""
 
-ValueT = TypeVar("ValueT")
-
 
 class ProviderError(Exception):
     """A create, update or delete that failed; its text holds no secret."""
@@ -96,9 +95,10 @@ class Found:
     """The mark it bears; "" for none; None where this kind can't bear one: equal content decides instead."""
 
 
-def plain(value: pulumi.Input[ValueT]) -> ValueT:
-    """Return an input as the value it is by the time that a provider sees it."""
-    return cast("ValueT", value)
+def matching(pattern: str, reason: str) -> Rule:
+    """Return a rule: the whole text matches `pattern`, else `reason` says what it must be."""
+    compiled = re.compile(pattern)
+    return lambda value: None if isinstance(value, str) and compiled.fullmatch(value) else reason
 
 
 def normalised(value: Value) -> Value:

@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Final, Generic, TypedDict, TypeVar
+from typing import Final, Generic, TypedDict, TypeVar, cast
 
 import pulumi
 
@@ -51,6 +51,12 @@ class PrefectConnection(TypedDict):
 ConnectionT = TypeVar("ConnectionT", MinioConnection, PrefectConnection)
 ClientT = TypeVar("ClientT")
 ResultT = TypeVar("ResultT")
+ValueT = TypeVar("ValueT")
+
+
+def plain(value: pulumi.Input[ValueT]) -> ValueT:
+    """Return an input as the value it is by the time that a provider sees it."""
+    return cast("ValueT", value)
 
 
 class UnreachableError(Exception):

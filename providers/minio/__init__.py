@@ -1,0 +1,1 @@
+"""What lives inside MinIO: buckets, users, policies, access keys and trees of objects."""
