@@ -15,7 +15,7 @@ from typing import Final, Generic, TypedDict, TypeVar, cast
 
 import pulumi
 
-DEADLINE: Final = 300.0
+DEADLINE = 300.0
 """Seconds that create, update and delete wait for a server that does not answer."""
 
 PROBE: Final = 3.0
@@ -149,23 +149,21 @@ def waiting(
     server: Server[ConnectionT, ClientT],
     connections: Iterable[ConnectionT],
     call: Callable[[ClientT], ResultT],
-    *,
-    deadline: float | None = None,
 ) -> ResultT:
-    """Make `call`, again with growing pauses while the server is unreachable, for `deadline` seconds.
+    """Make `call`, again with growing pauses while the server is unreachable, for DEADLINE seconds.
 
-    `call` starts from the beginning each time, so it must look before it makes. The default is DEADLINE.
+    `call` starts from the beginning each time, so it must look before it makes.
 
     Raises: UnreachableError after the deadline; CredentialsError at once; whatever else `call` raises.
     """
     known = list(connections)
-    end = time.monotonic() + (DEADLINE if deadline is None else deadline)
+    end = time.monotonic() + DEADLINE
     pause = 0.1
     while True:
         try:
             return probing(server, known, call, timeout=REQUEST)
-        except UnreachableError:
+        except UnreachableError as error:
             if time.monotonic() + pause > end:
-                raise
+                raise UnreachableError(f"{error}, for {DEADLINE:g} s") from None
         time.sleep(pause)
         pause = min(pause * 1.6, LONGEST_PAUSE)
