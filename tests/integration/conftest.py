@@ -7,7 +7,9 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import urllib3
@@ -22,62 +24,64 @@ from toolchain.artefacts import artefact, built
 __all__ = ["fresh_process"]
 
 START_SECONDS = 30
+ROOT = "root-user"
 
 
 @dataclass(frozen=True)
 class RunningMinio:
-    """A MinIO of this test session."""
+    """A MinIO, and its own client to see and disturb things with."""
 
+    port: int
     connection: MinioConnection
     s3: Minio
     admin: MinioAdmin
 
 
-@pytest.fixture(scope="session")
-def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMinio]:
-    """Run the MinIO that the environment runs."""
+@contextmanager
+def running_minio(directory: Path, password: str, port: int | None = None) -> Iterator[RunningMinio]:
+    """Run the MinIO that the environment runs, on what `directory` holds, until the block ends."""
     binary = artefact("minio")
     if not built(binary):
         pytest.fail(
             f"{binary.path} is missing: run `scripts/toolchain minio` (about {binary.minutes} minutes)"
         )
-    directory = tmp_path_factory.mktemp("minio")
-    port = free_port()
-    user, password = "root-user", secrets.token_hex(16)
+    port = port or free_port()
+    endpoint = f"127.0.0.1:{port}"
+    command = [
+        str(binary.path),
+        "server",
+        str(directory / "data"),
+        f"--address={endpoint}",
+        f"--console-address=127.0.0.1:{free_port()}",
+    ]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "MINIO_ROOT_USER": ROOT,
+        "MINIO_ROOT_PASSWORD": password,
+    }
     with (
-        (directory / "log").open("wb") as log,
-        subprocess.Popen(
-            [
-                str(binary.path),
-                "server",
-                str(directory / "data"),
-                "--quiet",
-                f"--address=127.0.0.1:{port}",
-                f"--console-address=127.0.0.1:{free_port()}",
-            ],
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(directory),
-                "MINIO_ROOT_USER": user,
-                "MINIO_ROOT_PASSWORD": password,
-            },
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        ) as process,
+        (directory / "log").open("ab") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         try:
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://{endpoint}"
             _wait(f"{url}/minio/health/ready", process)
-            connection = MinioConnection(server="minio-test", url=url, access_key=user, secret_key=password)
             yield RunningMinio(
-                connection,
-                Minio(endpoint=f"127.0.0.1:{port}", access_key=user, secret_key=password, secure=False),
-                MinioAdmin(
-                    endpoint=f"127.0.0.1:{port}", credentials=StaticProvider(user, password), secure=False
-                ),
+                port,
+                MinioConnection(server="minio-test", url=url, access_key=ROOT, secret_key=password),
+                Minio(endpoint=endpoint, access_key=ROOT, secret_key=password, secure=False),
+                MinioAdmin(endpoint=endpoint, credentials=StaticProvider(ROOT, password), secure=False),
             )
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMinio]:
+    """One MinIO for all tests that leave it running; they take names of their own."""
+    with running_minio(tmp_path_factory.mktemp("minio"), secrets.token_hex(16)) as running:
+        yield running
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
