@@ -88,14 +88,13 @@ def downloads_answer() -> bool:
 def to_build() -> list[Artefact]:
     """Return the artefacts to build for Pulumi itself, where its download site does not answer."""
     pulumi = cli()
-    if pulumi and _has_language_host(pulumi) and plugin_installed("docker"):
-        return []
     wanted = {
         "pulumi": pulumi is None,
         "language-python": not _has_language_host(pulumi),
         "docker-plugin": not plugin_installed("docker"),
     }
     missing = [artefact(name) for name, needed in wanted.items() if needed and not built(artefact(name))]
+    # Asked last: a closed network may take seconds to say no.
     return [] if missing and downloads_answer() else missing
 
 

@@ -1,0 +1,177 @@
+"""The Docker engine: found, installed on Debian, and this stack's own objects on it."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.lib.paths import state
+from scripts.lib.process import run
+from scripts.lib.ui import Failure
+
+LOCAL_SOCKET = Path("/var/run/docker.sock")
+PACKAGES = ("docker.io", "iptables")
+START_SECONDS = 60.0
+HELP = """
+  Debian, Ubuntu, WSL2: sudo apt-get install docker.io && sudo usermod -aG docker $USER, then log in again
+  WSL2 without its own engine: Docker Desktop with the WSL integration of this distribution
+  macOS: Docker Desktop, or `brew install colima docker && colima start`
+  an engine elsewhere: export DOCKER_HOST=ssh://user@host"""
+
+
+class Engine:
+    """A Docker engine that answers, through the docker command."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def docker(self, *words: str, timeout: float = 60) -> str:
+        """Run a docker command on this engine and return its output."""
+        return run(["docker", "--host", self.host, *words], timeout=timeout)
+
+    def version(self) -> str:
+        """Return the engine's version; fails where it does not answer."""
+        return self.docker("version", "--format", "{{.Server.Version}}", timeout=15).strip()
+
+    def names(self, kind: str, project: str, stack: str) -> dict[str, str]:
+        """Map the ids of a stack's labelled containers, networks or volumes to their names.
+
+        Args:
+            kind: "container", "network" or "volume".
+            project: value of the label prefect-environment.project.
+            stack: value of the label prefect-environment.stack.
+        """
+        field = {"container": "{{.ID}} {{.Names}}", "network": "{{.ID}} {{.Name}}", "volume": "{{.Name}} {{.Name}}"}
+        every = ["--all"] if kind == "container" else []
+        whole = [] if kind == "volume" else ["--no-trunc"]
+        lines = self.docker(kind, "ls", *every, *whole, *_labelled(project, stack), "--format", field[kind])
+        return dict(line.split(" ", 1) for line in lines.splitlines())
+
+    def images(self, project: str, stack: str) -> dict[str, list[str]]:
+        """Map the ids of a stack's images to their tags; none for an image whose tag went to a newer one."""
+        found: dict[str, list[str]] = {}
+        lines = self.docker("image", "ls", "--no-trunc", *_labelled(project, stack), "--format", "{{json .}}")
+        for image in map(json.loads, lines.splitlines()):
+            tags = found.setdefault(image["ID"], [])
+            if image["Repository"] != "<none>" and image["Tag"] != "<none>":
+                tags.append(f"{image['Repository']}:{image['Tag']}")
+        return found
+
+    def remove(self, kind: str, names: Sequence[str]) -> None:
+        """Remove containers (running or not), networks or volumes."""
+        if names:
+            force = ["--force"] if kind == "container" else []
+            self.docker(kind, "rm", *force, *names, timeout=120)
+
+    def remove_images(self, project: str, stack: str, *, keep: frozenset[str] = frozenset()) -> list[str]:
+        """Remove a stack's images except those with a tag to keep; return the names of what is gone.
+
+        What a container still uses stays; the next time takes it.
+        """
+        gone = []
+        for image, tags in self.images(project, stack).items():
+            for name in tags or [image]:
+                if name in keep:
+                    continue
+                try:
+                    self.docker("image", "rm", name, timeout=120)
+                except Failure:
+                    continue
+                gone.append(name)
+        return gone
+
+
+def _labelled(project: str, stack: str) -> list[str]:
+    return [
+        *("--filter", f"label=prefect-environment.project={project}"),
+        *("--filter", f"label=prefect-environment.stack={stack}"),
+    ]
+
+
+def host(setting: str | None) -> str:
+    """Return the engine's address: the stack's setting, DOCKER_HOST, the local socket, or docker's own context.
+
+    The last is where colima and Docker Desktop listen when they do not own the local socket.
+    """
+    chosen = setting or os.environ.get("DOCKER_HOST")
+    if chosen:
+        return chosen
+    if not LOCAL_SOCKET.exists() and shutil.which("docker"):
+        try:
+            context = run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=15)
+            return context.strip()
+        except Failure:
+            pass
+    return f"unix://{LOCAL_SOCKET}"
+
+
+def find(address: str) -> Engine | None:
+    """Return the engine at an address when it answers."""
+    engine = Engine(address)
+    try:
+        engine.version()
+    except Failure:
+        return None
+    return engine
+
+
+def can_install(address: str) -> bool:
+    """Say whether set-up may bring the engine: Debian or its kin, as root, and nothing but the local socket meant."""
+    return address == f"unix://{LOCAL_SOCKET}" and can_install_packages()
+
+
+def can_install_packages() -> bool:
+    """Say whether set-up may install system packages."""
+    return platform.system() == "Linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def missing_packages() -> list[str]:
+    """Return the packages of the engine that are not there."""
+    if shutil.which("dockerd") and shutil.which("docker"):
+        return []
+    return list(PACKAGES)
+
+
+def install_packages(names: Sequence[str]) -> None:
+    """Install Debian packages."""
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "update", "-q"], timeout=300, env=env)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *names], timeout=900, env=env)
+
+
+def start(address: str) -> Engine:
+    """Start the local engine and wait for it: through systemd where that runs, else as a process of its own."""
+    found = find(address)
+    if found:
+        return found
+    log = state() / "dockerd.log"
+    if Path("/run/systemd/system").is_dir():
+        run(["systemctl", "start", "docker"], timeout=START_SECONDS)
+    else:
+        with log.open("a") as out:
+            subprocess.Popen(
+                ["dockerd"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True
+            )
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        found = find(address)
+        if found:
+            return found
+        time.sleep(0.5)
+    raise Failure(f"The Docker engine was started and does not answer after {START_SECONDS:.0f} s; its log: {log}")
+
+
+def absent(address: str) -> Failure:
+    """Describe an engine that does not answer, and how to get one."""
+    if not shutil.which("docker"):
+        return Failure(f"There is no docker command on PATH, and no engine was found at {address}.{HELP}")
+    try:
+        Engine(address).version()
+        reason = "it answered only now; run the command again"
+    except Failure as failure:
+        reason = str(failure).splitlines()[-1].strip()
+    return Failure(f"No Docker engine answers at {address}: {reason}{HELP}")

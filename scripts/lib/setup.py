@@ -1,0 +1,189 @@
+"""All that comes before the first `pulumi up`."""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.lib import engine, stacks, tools
+from scripts.lib.engine import Engine
+from scripts.lib.environment import own_backend, own_passphrase, pulumi_environment
+from scripts.lib.paths import ROOT, VENV
+from scripts.lib.process import run
+from scripts.lib.ui import Consent, Failure, step
+from toolchain.artefacts import artefact, built
+
+INSTALL_SECONDS = 600.0
+STAMP = VENV / ".locks"
+"""Hash over the locks that the virtual environment was made from."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What set-up found or made."""
+
+    stack: str
+    engine: Engine
+    env: dict[str, str]
+    """Environment for Pulumi, with DOCKER_HOST as chosen."""
+
+
+def set_up(wanted: str | None, consent: Consent, *, dev: bool = False) -> Ready:
+    """Find or make all that `pulumi up` needs, saying what is done.
+
+    Args:
+        wanted: the stack, None to choose.
+        consent: asked before system packages or long builds.
+        dev: also the packages of requirements-dev.txt.
+    """
+    _venv(consent, dev=dev)
+    _pulumi(consent)
+    env = pulumi_environment()
+    _plugins(env)
+    env = pulumi_environment()
+    with step("stack") as shown:
+        choice = stacks.choose(wanted, env)
+        shown.note = f"{choice.name}, {choice.reason}"
+    settings = stacks.settings(choice.name)
+    if settings.builds_images:
+        _artefacts(consent)
+    found = _engine(settings.docker_host, consent)
+    return Ready(choice.name, found, env | {"DOCKER_HOST": found.host})
+
+
+def where_state_is() -> str:
+    """Say where state and passphrase are kept."""
+    backend, passphrase = own_backend(), own_passphrase()
+    kept = f"state in {backend}" if backend else "state in the backend of your own choice"
+    return f"{kept}, " + (f"passphrase in {passphrase}" if passphrase else "passphrase your own")
+
+
+def _locks(*, dev: bool) -> list[Path]:
+    names = ["requirements.txt", *(["requirements-dev.txt"] if dev else [])]
+    return [ROOT / name for name in names]
+
+
+def _stamp(locks: list[Path]) -> str:
+    return "".join(f"{lock.name} {hashlib.sha256(lock.read_bytes()).hexdigest()}\n" for lock in locks)
+
+
+def _venv(consent: Consent, *, dev: bool) -> None:
+    locks = _locks(dev=dev)
+    python = VENV / "bin" / "python"
+    with step("Python packages") as shown:
+        # An environment with the development packages serves without them, too.
+        known = STAMP.read_text() if STAMP.exists() and python.exists() else ""
+        if all(line in known for line in _stamp(locks).splitlines()):
+            shown.note = "there"
+            return
+        if known:
+            locks = [lock for lock in _locks(dev=True) if lock in locks or lock.name in known]
+    if not python.exists():
+        if importlib.util.find_spec("ensurepip") is None:
+            _install_packages(["python3-venv"], consent, "Python's venv module lacks ensurepip")
+        with step("make .venv"):
+            run([sys.executable, "-m", "venv", "--clear", VENV], timeout=120)
+    env = os.environ | _index(python)
+    pinned = uv_requirement((ROOT / "requirements.txt").read_text())
+    uv = VENV / "bin" / "uv"
+    if not uv.exists():
+        with step("install uv"):
+            bootstrap = VENV / "uv.txt"
+            bootstrap.write_text(pinned)
+            argv = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", bootstrap]
+            run(argv, timeout=INSTALL_SECONDS)
+    with step("install the locked packages"):
+        argv = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, *locks]
+        run(argv, timeout=INSTALL_SECONDS, env=env)
+        STAMP.write_text(_stamp(locks))
+
+
+def uv_requirement(lock: str) -> str:
+    """Return the lines of a lock that pin uv, hashes included."""
+    match = re.search(r"^uv==.*(?:(?<=\\)\n.*)*", lock, re.MULTILINE)
+    if not match:
+        raise Failure("requirements.txt does not pin uv, which set-up installs the packages with.")
+    return match.group() + "\n"
+
+
+def _index(python: Path) -> dict[str, str]:
+    """Hand pip's index on to uv, which does not read pip's settings: on a company network that is where it is set."""
+    if {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & os.environ.keys():
+        return {}
+    configured = os.environ.get("PIP_INDEX_URL", "")
+    if not configured:
+        try:
+            configured = run([python, "-m", "pip", "config", "get", "global.index-url"], timeout=30).strip()
+        except Failure:
+            return {}
+    return {"UV_DEFAULT_INDEX": configured}
+
+
+def _pulumi(consent: Consent) -> None:
+    with step("Pulumi CLI") as shown:
+        found = tools.cli()
+        if found:
+            shown.note = f"{found}"
+        elif not tools.downloads_answer():
+            shown.note = f"not on PATH, and {tools.INSTALLER} does not answer: built from source"
+    if not found and tools.downloads_answer():
+        with step("install the Pulumi CLI"):
+            tools.install_cli()
+    builds = tools.to_build()
+    consent.obtain(tools.plan(builds))
+    for made in builds:
+        tools.build(made)
+
+
+def _plugins(env: dict[str, str]) -> None:
+    with step("Docker plugin") as shown:
+        if tools.plugin_installed("docker") or built(artefact("docker-plugin")):
+            shown.note = "there"
+            return
+    for name in tools.PLUGINS:
+        with step(f"install the {name} plugin"):
+            tools.install_plugin(name, env)
+
+
+def _artefacts(consent: Consent) -> None:
+    missing = [made for made in map(artefact, ["rootfs", "minio"]) if not built(made)]
+    if any(made.name == "rootfs" for made in missing) and not shutil.which("mmdebstrap"):
+        if engine.can_install_packages():
+            _install_packages(["mmdebstrap"], consent, "the root filesystem of the images is made by it")
+    consent.obtain(tools.plan(missing))
+    for made in missing:
+        tools.build(made)
+
+
+def _engine(setting: str | None, consent: Consent) -> Engine:
+    address = engine.host(setting)
+    with step("Docker engine") as shown:
+        found = engine.find(address)
+        shown.note = f"{address}, version {found.version()}" if found else f"none answers at {address}"
+    if found:
+        return found
+    if not engine.can_install(address):
+        raise engine.absent(address)
+    missing = engine.missing_packages()
+    if missing:
+        _install_packages(missing, consent, "no Docker engine is installed")
+    with step("start the Docker engine"):
+        return engine.start(address)
+
+
+def _install_packages(names: list[str], consent: Consent, reason: str) -> None:
+    words = " ".join(names)
+    if not engine.can_install_packages():
+        raise Failure(
+            f"System packages are missing: {words} ({reason}).\n"
+            f"  Debian, Ubuntu, WSL2: sudo apt-get install {words}\n  then run this again."
+        )
+    consent.obtain([f"install system packages: {words} ({reason}), about 1 min, 500 MB of disk"])
+    with step(f"install {words}"):
+        engine.install_packages(names)
+
+

@@ -1,0 +1,159 @@
+"""Stacks: which one, its configuration, its state."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from scripts.lib import network
+from scripts.lib.paths import LOCAL, ROOT, VENV
+from scripts.lib.process import run
+from scripts.lib.ui import Failure
+
+PROJECT = "prefect-environment"
+SALT = re.compile(r"^encryptionsalt:.*$", re.MULTILINE)
+SECONDS = 120.0
+
+
+def backend_directory(env: Mapping[str, str]) -> Path | None:
+    """Return the directory of a state backend that is one, None for Pulumi Cloud and object stores."""
+    url = urlsplit(env.get("PULUMI_BACKEND_URL", ""))
+    return Path(unquote(url.path)).expanduser() / ".pulumi" if url.scheme == "file" else None
+
+
+def existing(env: Mapping[str, str]) -> list[str]:
+    """Return the names of the project's stacks in the backend."""
+    directory = backend_directory(env)
+    if directory:
+        files = (directory / "stacks" / PROJECT).glob("*.json*")
+        return sorted({file.name.split(".json")[0] for file in files if not file.name.endswith((".bak", ".attrs"))})
+    listed = json.loads(run(["pulumi", "stack", "ls", "--json", "--cwd", ROOT], timeout=SECONDS, env=env))
+    return sorted(stack["name"] for stack in listed)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A stack and why it was taken."""
+
+    name: str
+    reason: str
+
+
+def choose(wanted: str | None, env: Mapping[str, str]) -> Choice:
+    """Choose the stack: the one asked for, else the one that exists, else by what the network offers.
+
+    Raises:
+        Failure: several exist, or the one asked for has no settings file.
+    """
+    if wanted:
+        if not tracked(wanted).exists():
+            shipped = ", ".join(sorted(path.name for path in ROOT.glob("Pulumi.*.yaml")))
+            raise Failure(
+                f"The stack {wanted} has no settings: {tracked(wanted).name} is missing.\n"
+                f"  Copy one of {shipped} to it, or name another stack."
+            )
+        return Choice(wanted, "asked for")
+    names = existing(env)
+    if len(names) > 1:
+        raise Failure(f"Several stacks exist: {', '.join(names)}. Say which one with --stack NAME.")
+    if names:
+        return Choice(names[0], "it exists")
+    if network.image_registry():
+        return Choice("dev", "an image registry answers")
+    return Choice("dev-mirror", "no image registry answers, so images are built")
+
+
+def tracked(stack: str) -> Path:
+    """Return the stack's settings file, the user's own."""
+    return ROOT / f"Pulumi.{stack}.yaml"
+
+
+def config_file(stack: str) -> Path:
+    """Return the file to hand to Pulumi, with the salt that it keeps secrets by.
+
+    Pulumi writes a salt into a settings file that has none, and so would dirty the tracked one; and a salt that is
+    committed refuses every other passphrase. So a settings file without a salt is copied to an untracked one, anew
+    every time, with the salt that Pulumi wrote into the former copy. A file with a salt is used as it is.
+    """
+    source = tracked(stack)
+    text = source.read_text()
+    if SALT.search(text):
+        return source
+    copy = LOCAL / source.name
+    former = SALT.search(copy.read_text()) if copy.exists() else None
+    LOCAL.mkdir(exist_ok=True)
+    header = f"# Made from {source.name} by scripts/, anew at every run: change that file, not this one.\n"
+    salt = f"{former.group()}\n" if former else ""
+    copy.write_text(f"{header}{text.rstrip()}\n{salt}")
+    return copy
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the scripts must know of a stack's settings before the program runs; settings.py checks them all."""
+
+    builds_images: bool
+    docker_host: str | None
+
+
+def settings(stack: str) -> Settings:
+    """Read a stack's settings file with the YAML reader that the program has."""
+    reader = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])) or {}, sys.stdout)"
+    content = json.loads(run([VENV / "bin" / "python", "-c", reader, tracked(stack)], timeout=30))
+    config = content.get("config") or {}
+    images = config.get(f"{PROJECT}:images")
+    host = config.get(f"{PROJECT}:host")
+    return Settings(
+        builds_images=isinstance(images, dict) and images.get("source") == "build",
+        docker_host=host.get("address") if isinstance(host, dict) else None,
+    )
+
+
+class Stack:
+    """A stack in the backend, through the CLI."""
+
+    def __init__(self, name: str, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.env = env
+
+    def pulumi(self, *words: str) -> str:
+        """Run a quiet Pulumi command on this stack and return its output."""
+        argv = ["pulumi", *words, "--stack", self.name, "--non-interactive", "--color", "never", "--cwd", str(ROOT)]
+        return run(argv, timeout=SECONDS, env=self.env)
+
+    def ensure(self) -> bool:
+        """Make the stack where it does not exist, and select it; say whether it is new."""
+        if self.name in existing(self.env):
+            return False
+        # In a directory of its own: `stack init` writes a salt into the settings file beside Pulumi.yaml.
+        place = LOCAL / "init"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+        init = ["pulumi", "stack", "init", self.name, "--no-select", "--non-interactive", "--cwd", place]
+        run(init, timeout=SECONDS, env=self.env)
+        run(["pulumi", "stack", "select", self.name, "--non-interactive", "--cwd", ROOT], timeout=SECONDS, env=self.env)
+        return True
+
+    def deployment(self) -> dict[str, Any]:
+        """Return the state as `pulumi stack export` gives it, secrets encrypted; empty before the first update."""
+        state: dict[str, Any] = json.loads(self.pulumi("stack", "export"))
+        return state
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the stack's outputs."""
+        outputs: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json"))
+        return outputs
+
+    def remove(self) -> None:
+        """Remove the stack from the backend; its settings file stays, its untracked copy goes."""
+        self.pulumi("stack", "rm", "--yes", "--preserve-config")
+        (LOCAL / tracked(self.name).name).unlink(missing_ok=True)
+
+
+def resources(state: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    """Return the resources of a type token in an exported state."""
+    listed: list[dict[str, Any]] = (state.get("deployment") or {}).get("resources") or []
+    return [resource for resource in listed if resource["type"] == kind]
