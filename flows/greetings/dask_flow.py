@@ -1,0 +1,45 @@
+"""The test flow: greets everybody, and says goodbye, on Dask.
+
+It is the flow of the article (https://docs.prefect.io/integrations/prefect-dask has today's form), except that
+
+- it waits for its tasks. Without that Prefect 3 ends the flow run Completed while tasks still run, or never do;
+- the scheduler's address is `DASK_SCHEDULER_ADDRESS`, which the stack sets, and only else `scheduler:8786`;
+- prints go to Prefect's logs, and each says the host that the task ran on;
+- it does not load `dask-block` on import: in the stack that block is where results go by default.
+"""
+
+import os
+import socket
+
+from prefect import flow, task
+from prefect_dask.task_runners import DaskTaskRunner
+
+
+@task
+def say_hello(name: str) -> None:
+    """Say hello."""
+    print(f"hello {name} (on {socket.gethostname()})")
+
+
+@task
+def say_goodbye(name: str) -> None:
+    """Say goodbye."""
+    print(f"goodbye {name} (on {socket.gethostname()})")
+
+
+@flow(
+    log_prints=True,
+    task_runner=DaskTaskRunner(address=os.environ.get("DASK_SCHEDULER_ADDRESS", "scheduler:8786")),
+)
+def greetings(names: list[str]) -> None:
+    """Greet everybody in `names`, and say goodbye."""
+    futures = []
+    for name in names:
+        futures.append(say_hello.submit(name))
+        futures.append(say_goodbye.submit(name))
+    for future in futures:
+        future.result()
+
+
+if __name__ == "__main__":
+    greetings(["Wojciech", "Dawid", "Michał", "Adam", "Rafał"])
