@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Generic, TypeVar
 from urllib.parse import quote
@@ -60,7 +61,11 @@ SHORTEST_SECRET: Final = 4
 
 
 class ProviderError(Exception):
-    """A create, update or delete that failed; its text holds no secret."""
+    """A call that failed; its text holds no secret."""
+
+
+class NoServerError(ProviderError):
+    """A call that failed because its server does not answer or lets nobody in: others will fare no better."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +210,7 @@ class DeclaredProvider(ResourceProvider, Generic[DeclaredT]):
         return self.args_type(**values)
 
 
-class Provider(DeclaredProvider[ArgsT], Generic[ArgsT, ConnectionT, ClientT]):
+class Provider(DeclaredProvider[ArgsT], ABC, Generic[ArgsT, ConnectionT, ClientT]):
     """The lifecycle of a resource in a server; a subclass adds the four calls.
 
     Instances are stateless and shared by the threads of the provider process. The calls are made again from
@@ -223,21 +228,21 @@ class Provider(DeclaredProvider[ArgsT], Generic[ArgsT, ConnectionT, ClientT]):
 
     # The calls of a resource.
 
+    @abstractmethod
     def find(self, client: ClientT, args: ArgsT) -> Found | None:
         """Return what the server has under the identity of `args`, or None when it surely has nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, client: ClientT, args: ArgsT) -> Props:
         """Create it; return computed outputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, client: ClientT, args: ArgsT, found: Found) -> Props:
         """Bring what was found to `args` in place, the owner mark included; return computed outputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remove(self, client: ClientT, args: ArgsT, found: Found) -> None:
         """Delete what was found."""
-        raise NotImplementedError
 
     # The lifecycle.
 
@@ -283,9 +288,12 @@ class Provider(DeclaredProvider[ArgsT], Generic[ArgsT, ConnectionT, ClientT]):
                     self.server, self.newest.candidates(connection), lambda client: self.find(client, args)
                 ),
             )
-        except ProviderError as error:
+        except NoServerError as error:
             if self.skipped.add(connection["server"]):
                 pulumi.log.warn(f"{error} What the state says is kept for everything on this server.")
+            return ReadResult(id_, stored)
+        except ProviderError as error:
+            pulumi.log.warn(f"{error} What the state says of it is kept.")
             return ReadResult(id_, stored)
         if found is None:
             return ReadResult("", {})
@@ -346,14 +354,17 @@ class Provider(DeclaredProvider[ArgsT], Generic[ArgsT, ConnectionT, ClientT]):
     def _scrubbing(self, doing: str, props: Props, call: Callable[[], ResultT]) -> ResultT:
         """Run `call`; whatever it raises becomes a ProviderError that says where, what and how to mend it."""
         connection = _connection(props)
+        kind: type[ProviderError] = ProviderError
         try:
             return call()
         except UnreachableError as error:
+            kind = NoServerError
             why = (
                 f"no answer ({error}). Check that its container runs and is healthy (`docker ps`, "
                 "`docker logs`) and that the address can be reached from here, then run the command again."
             )
         except CredentialsError as error:
+            kind = NoServerError
             why = (
                 f"the credentials were refused ({error}). Set the credentials that the server was started "
                 "with, or restart the server with those of the settings."
@@ -367,7 +378,7 @@ class Provider(DeclaredProvider[ArgsT], Generic[ArgsT, ConnectionT, ClientT]):
         keys: list[Value] = [each.get("secret_key") for each in self.newest.candidates(connection)]
         secrets = [*keys, *(props.get(name) for name in self.secrets)]
         # Raised outside the handler: the library's exception must not come along as its context.
-        raise ProviderError(scrubbed(f"Cannot {doing} {subject} on {place}: {why}", secrets))
+        raise kind(scrubbed(f"Cannot {doing} {subject} on {place}: {why}", secrets))
 
 
 def _connection(props: Props) -> Value:

@@ -154,6 +154,10 @@ def waiting(
 
     `call` starts from the beginning each time, so it must look before it makes.
 
+    A waiting call holds one of the provider process's four threads, and no lock here could give it back. It
+    is no deadlock, because each resource depends on the container that serves it, so that nothing which the
+    container needs is still to be made, and because a generated secret depends on nothing and never waits.
+
     Raises: UnreachableError after the deadline; CredentialsError at once; whatever else `call` raises.
     """
     known = list(connections)

@@ -236,6 +236,37 @@ def test_read_asks_a_silent_server_once_a_process(monkeypatch: pytest.MonkeyPatc
     assert len(warnings) == 1
 
 
+def test_one_odd_resource_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(ThingProvider):
+        def find(self, client: dict[str, Props], args: ThingArgs) -> Found | None:
+            if args.thing == "odd":
+                raise KeyError(SECRET)
+            return super().find(client, args)
+
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    shelf = Shelf()
+    shelf.things["cup"] = {"color": "blue"}
+    provider = Odd(shelf)
+    assert provider.read("odd", props(thing="odd")).outs == props(thing="odd")
+    assert provider.read("cup", props()).outs == props(color="blue")
+    assert provider.read("pot", props(thing="pot")).id == ""
+    (warning,) = warnings
+    assert "thing 'odd'" in warning
+    assert SECRET not in warning
+
+
+def test_what_the_server_has_no_value_for_is_drift() -> None:
+    shelf = Shelf()
+    shelf.things["cup"] = {"color": None}
+    result = ThingProvider(shelf).read("cup", props())
+    assert result.outs is not None
+    assert result.inputs is not None
+    assert "color" not in result.outs
+    assert "color" not in result.inputs
+    assert diff(result.outs, props()) == (True, [], False)
+
+
 def test_delete_tries_the_newest_credentials_then_the_stored_ones() -> None:
     shelf = Shelf(key="rotated")
     shelf.things["cup"] = {"color": "red"}
