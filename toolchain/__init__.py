@@ -1,0 +1,1 @@
+"""Recipes for what the project can make itself."""

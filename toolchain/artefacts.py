@@ -1,6 +1,6 @@
-"""What the project can make itself where a download site or image registry does not answer, and where it is kept.
+"""What the project makes itself where no download site or image registry answers, and where it is kept.
 
-Standard library only: the set-up scripts import this before anything is installed, and the Pulumi program after.
+Standard library only: the set-up scripts import this before anything is installed, the program after.
 """
 
 import hashlib

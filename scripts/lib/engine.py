@@ -45,7 +45,11 @@ class Engine:
             project: value of the label prefect-environment.project.
             stack: value of the label prefect-environment.stack.
         """
-        field = {"container": "{{.ID}} {{.Names}}", "network": "{{.ID}} {{.Name}}", "volume": "{{.Name}} {{.Name}}"}
+        field = {
+            "container": "{{.ID}} {{.Names}}",
+            "network": "{{.ID}} {{.Name}}",
+            "volume": "{{.Name}} {{.Name}}",
+        }
         every = ["--all"] if kind == "container" else []
         whole = [] if kind == "volume" else ["--no-trunc"]
         lines = self.docker(kind, "ls", *every, *whole, *_labelled(project, stack), "--format", field[kind])
@@ -102,7 +106,9 @@ def host(setting: str | None) -> str:
         return chosen
     if not LOCAL_SOCKET.exists() and shutil.which("docker"):
         try:
-            context = run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=15)
+            context = run(
+                ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=15
+            )
             return context.strip()
         except Failure:
             pass
@@ -162,7 +168,9 @@ def start(address: str) -> Engine:
         if found:
             return found
         time.sleep(0.5)
-    raise Failure(f"The Docker engine was started and does not answer after {START_SECONDS:.0f} s; its log: {log}")
+    raise Failure(
+        f"The Docker engine was started and does not answer after {START_SECONDS:.0f} s; its log: {log}"
+    )
 
 
 def absent(address: str) -> Failure:

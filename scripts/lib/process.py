@@ -52,9 +52,7 @@ def run(
     return output
 
 
-def succeeds(
-    argv: Sequence[str | Path], *, timeout: float, env: Mapping[str, str] | None = None
-) -> bool:
+def succeeds(argv: Sequence[str | Path], *, timeout: float, env: Mapping[str, str] | None = None) -> bool:
     """Run a program and say whether it ended well in time."""
     try:
         run(argv, timeout=timeout, env=env)

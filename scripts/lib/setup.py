@@ -32,13 +32,14 @@ class Ready:
     """Environment for Pulumi, with DOCKER_HOST as chosen."""
 
 
-def set_up(wanted: str | None, consent: Consent, *, dev: bool = False) -> Ready:
+def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: bool = True) -> Ready:
     """Find or make all that `pulumi up` needs, saying what is done.
 
     Args:
         wanted: the stack, None to choose.
         consent: asked before system packages or long builds.
         dev: also the packages of requirements-dev.txt.
+        images: also what the stack's images are built from.
     """
     _venv(consent, dev=dev)
     _pulumi(consent)
@@ -49,7 +50,7 @@ def set_up(wanted: str | None, consent: Consent, *, dev: bool = False) -> Ready:
         choice = stacks.choose(wanted, env)
         shown.note = f"{choice.name}, {choice.reason}"
     settings = stacks.settings(choice.name)
-    if settings.builds_images:
+    if images and settings.builds_images:
         _artefacts(consent)
     found = _engine(settings.docker_host, consent)
     return Ready(choice.name, found, env | {"DOCKER_HOST": found.host})
@@ -94,11 +95,16 @@ def _venv(consent: Consent, *, dev: bool) -> None:
         with step("install uv"):
             bootstrap = VENV / "uv.txt"
             bootstrap.write_text(pinned)
-            argv = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", bootstrap]
-            run(argv, timeout=INSTALL_SECONDS)
+            run(
+                [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", bootstrap],
+                timeout=INSTALL_SECONDS,
+            )
     with step("install the locked packages"):
-        argv = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, *locks]
-        run(argv, timeout=INSTALL_SECONDS, env=env)
+        run(
+            [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, *locks],
+            timeout=INSTALL_SECONDS,
+            env=env,
+        )
         STAMP.write_text(_stamp(locks))
 
 
@@ -185,5 +191,3 @@ def _install_packages(names: list[str], consent: Consent, reason: str) -> None:
     consent.obtain([f"install system packages: {words} ({reason}), about 1 min, 500 MB of disk"])
     with step(f"install {words}"):
         engine.install_packages(names)
-
-

@@ -29,7 +29,9 @@ def existing(env: Mapping[str, str]) -> list[str]:
     directory = backend_directory(env)
     if directory:
         files = (directory / "stacks" / PROJECT).glob("*.json*")
-        return sorted({file.name.split(".json")[0] for file in files if not file.name.endswith((".bak", ".attrs"))})
+        return sorted(
+            {file.name.split(".json")[0] for file in files if not file.name.endswith((".bak", ".attrs"))}
+        )
     listed = json.loads(run(["pulumi", "stack", "ls", "--json", "--cwd", ROOT], timeout=SECONDS, env=env))
     return sorted(stack["name"] for stack in listed)
 
@@ -121,7 +123,17 @@ class Stack:
 
     def pulumi(self, *words: str) -> str:
         """Run a quiet Pulumi command on this stack and return its output."""
-        argv = ["pulumi", *words, "--stack", self.name, "--non-interactive", "--color", "never", "--cwd", str(ROOT)]
+        argv = [
+            "pulumi",
+            *words,
+            "--stack",
+            self.name,
+            "--non-interactive",
+            "--color",
+            "never",
+            "--cwd",
+            str(ROOT),
+        ]
         return run(argv, timeout=SECONDS, env=self.env)
 
     def ensure(self) -> bool:
@@ -132,9 +144,9 @@ class Stack:
         place = LOCAL / "init"
         place.mkdir(parents=True, exist_ok=True)
         (place / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
-        init = ["pulumi", "stack", "init", self.name, "--no-select", "--non-interactive", "--cwd", place]
-        run(init, timeout=SECONDS, env=self.env)
-        run(["pulumi", "stack", "select", self.name, "--non-interactive", "--cwd", ROOT], timeout=SECONDS, env=self.env)
+        for directory, words in ((place, ["init", "--no-select"]), (ROOT, ["select"])):
+            argv = ["pulumi", "stack", *words, self.name, "--non-interactive", "--cwd", str(directory)]
+            run(argv, timeout=SECONDS, env=self.env)
         return True
 
     def deployment(self) -> dict[str, Any]:
@@ -157,3 +169,33 @@ def resources(state: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
     """Return the resources of a type token in an exported state."""
     listed: list[dict[str, Any]] = (state.get("deployment") or {}).get("resources") or []
     return [resource for resource in listed if resource["type"] == kind]
+
+
+RUN_PROGRAM = frozenset({"destroy", "import", "preview", "refresh", "up", "watch"})
+"""Commands of the CLI that take a settings file."""
+ON_STACK = RUN_PROGRAM | {"cancel", "config", "console", "logs", "state"}
+"""Commands of the CLI that take --stack wherever it stands."""
+
+
+def arguments(argv: list[str], env: Mapping[str, str]) -> list[str]:
+    """Complete the arguments of a CLI call with the stack and the settings file, where they are not given."""
+    command = next((word for word in argv if not word.startswith("-")), "")
+    if command not in ON_STACK or "--help" in argv or "-h" in argv:
+        return argv
+    named = _option(argv, "--stack", "-s")
+    names = existing(env)
+    stack = named or (names[0] if len(names) == 1 else None)
+    if stack is None:
+        return argv  # Pulumi takes the selected stack or says that there is none
+    more = [] if named else ["--stack", stack]
+    if command in RUN_PROGRAM and not _option(argv, "--config-file") and tracked(stack).exists():
+        more += ["--config-file", str(config_file(stack))]
+    return [*argv, *more]
+
+
+def _option(argv: list[str], *names: str) -> str | None:
+    for index, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else next(iter(argv[index + 1 :]), None)
+    return None

@@ -104,8 +104,10 @@ def install_cli() -> None:
         script = Path(directory) / "install.sh"
         with urllib.request.urlopen(INSTALLER, timeout=30) as response:
             script.write_bytes(response.read())
-        argv = ["sh", script, "--version", CLI_VERSION, "--install-root", _official(), "--no-edit-path"]
-        run(argv, timeout=DOWNLOAD_SECONDS)
+        run(
+            ["sh", script, "--version", CLI_VERSION, "--install-root", _official(), "--no-edit-path"],
+            timeout=DOWNLOAD_SECONDS,
+        )
 
 
 def install_plugin(name: str, env: dict[str, str]) -> None:
@@ -115,7 +117,9 @@ def install_plugin(name: str, env: dict[str, str]) -> None:
 
 def plan(builds: Iterable[Artefact]) -> list[str]:
     """Describe builds for the user's consent."""
-    return [f"build the {made.what}: about {made.minutes} min, {made.megabytes} MB of disk" for made in builds]
+    return [
+        f"build the {made.what}: about {made.minutes} min, {made.megabytes} MB of disk" for made in builds
+    ]
 
 
 def build(made: Artefact) -> None:
@@ -147,7 +151,9 @@ def build(made: Artefact) -> None:
                     check=False,
                 )
             except subprocess.TimeoutExpired as error:
-                raise Failure(f"The build took longer than {BUILD_SECONDS / 60:.0f} min; see {log}") from error
+                raise Failure(
+                    f"The build took longer than {BUILD_SECONDS / 60:.0f} min; see {log}"
+                ) from error
             if done.returncode:
                 tail = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-10:])
                 raise Failure(f"The build of the {made.what} failed; its whole output is in {log}\n{tail}")

@@ -1,0 +1,48 @@
+"""The flow of scripts/down."""
+
+from scripts.lib import recovery, stacks
+from scripts.lib.setup import Ready, set_up
+from scripts.lib.stacks import PROJECT, Stack
+from scripts.lib.ui import Consent, Failure, confirm, say, terminal
+from scripts.lib.up import update
+
+
+def down(wanted: str | None, *, purge: bool, yes: bool) -> int:
+    """Destroy a stack; its data stays unless purge. Return the exit code.
+
+    Raises:
+        Failure: there is no such stack, or a purge was neither confirmed nor --yes.
+    """
+    if purge and not yes and not terminal():
+        raise Failure("--purge removes data for ever and there is no terminal to ask at: add --yes.")
+    ready = set_up(wanted, Consent(given=yes), images=False)
+    stack = Stack(ready.stack, ready.env)
+    if stack.name not in stacks.existing(ready.env):
+        say(f"There is no stack {stack.name}; nothing to do.")
+        return 0
+    recovery.recover(stack, ready.engine)
+    if not purge:
+        update(stack, "destroy", "--exclude-protected", yes=yes)
+        say(
+            f"\nThe data of {stack.name} is kept, scripts/up brings it back; scripts/down --purge removes it."
+        )
+        return 0
+    volumes = sorted(ready.engine.names("volume", PROJECT, stack.name).values())
+    if not yes:
+        confirm(
+            f"Remove the stack {stack.name} and, for ever, its data in {', '.join(volumes) or 'no volume'}?"
+        )
+    _purge(stack, ready, volumes)
+    return 0
+
+
+def _purge(stack: Stack, ready: Ready, volumes: list[str]) -> None:
+    if stack.deployment().get("deployment", {}).get("resources"):
+        stack.pulumi("state", "unprotect", "--all", "--yes")
+        update(stack, "destroy", yes=True)
+    # The stack keeps volumes when it goes, and builds outlive their resources: the engine removes both.
+    left = ready.engine.names("volume", PROJECT, stack.name).values()
+    ready.engine.remove("volume", sorted(left))
+    images = ready.engine.remove_images(PROJECT, stack.name)
+    stack.remove()
+    say(f"✓ gone: stack {stack.name}, {len(volumes)} volumes, {len(images)} images")

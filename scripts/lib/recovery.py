@@ -1,0 +1,158 @@
+"""What a killed `pulumi up` leaves behind, and how it goes away: lock, orphaned processes, pending creates."""
+
+import json
+import os
+import re
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scripts.lib.engine import Engine
+from scripts.lib.stacks import PROJECT, Stack, backend_directory, resources
+from scripts.lib.ui import Failure, say
+
+MARK = "PREFECT_ENVIRONMENT_UP"
+"""Environment variable that every process of an `up` inherits: <stack>@<pid of scripts/up> <backend>."""
+CONTAINER = "docker:index/container:Container"
+NETWORK = "docker:index/network:Network"
+KINDS = {CONTAINER: "container", NETWORK: "network"}
+"""What may be removed when it is not in state. Never volumes: those hold data."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A stack's lock in a state backend on disk."""
+
+    pid: int
+    host: str
+    user: str
+    since: str
+
+    def stale(self) -> bool:
+        """Say whether its holder is known to be dead: a process of this host that is no more."""
+        return self.host == socket.gethostname() and not _alive(self.pid)
+
+    def text(self) -> str:
+        """Describe holder and age."""
+        return f"{self.user}@{self.host}, process {self.pid}, {age(self.since)}"
+
+
+def age(since: str, now: datetime | None = None) -> str:
+    """Say how long ago an RFC 3339 time was, in minutes."""
+    # Pulumi writes nanoseconds, more digits than datetime reads.
+    then = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", since))
+    minutes = int(((now or datetime.now(UTC)) - then).total_seconds() // 60)
+    return f"{minutes} min ago"
+
+
+def mark(stack: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variable by which the processes of this `up` can be told from all others."""
+    return {MARK: f"{stack}@{os.getpid()} {env.get('PULUMI_BACKEND_URL', '')}"}
+
+
+def recover(stack: Stack, engine: Engine) -> None:
+    """Undo what a dead `up` of this stack left, saying so.
+
+    Raises:
+        Failure: the stack is locked by a process that lives or can't be seen from here.
+    """
+    if _unlock(stack):
+        _end_orphans(stack)
+    state = stack.deployment()
+    pending = (state.get("deployment") or {}).get("pending_operations") or []
+    if not pending:
+        return
+    if any(operation["type"] == "creating" for operation in pending):
+        _remove_unrecorded(stack, engine, state)
+    del state["deployment"]["pending_operations"]
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(state, file)
+        file.flush()
+        stack.pulumi("stack", "import", "--file", file.name)
+    say(
+        f"✓ {len(pending)} operations of an interrupted run dropped from the state; what they began is done anew"
+    )
+
+
+def locks(directory: Path, stack: str) -> list[Lock]:
+    """Return the locks on a stack in a state backend's directory."""
+    found = []
+    for file in (directory / "locks").glob(f"*/{PROJECT}/{stack}/*.json"):
+        try:
+            content = json.loads(file.read_text())
+            found.append(Lock(content["pid"], content["hostname"], content["username"], content["timestamp"]))
+        except (FileNotFoundError, json.JSONDecodeError):
+            continue  # released, or being written, at this moment
+    return found
+
+
+def _unlock(stack: Stack) -> bool:
+    directory = backend_directory(stack.env)
+    held = locks(directory, stack.name) if directory else []
+    if not held:
+        return False
+    for lock in held:
+        if not lock.stale():
+            raise Failure(
+                f"The stack {stack.name} is being changed by {lock.text()}.\n"
+                "  Wait for it to end. If you know that it is dead (another machine, a container that is gone):\n"
+                f"  scripts/pulumi cancel --yes --stack {stack.name}, then run this again."
+            )
+    stack.pulumi("cancel", "--yes")
+    say(f"✓ lock of a dead process taken away ({', '.join(lock.text() for lock in held)})")
+    return True
+
+
+def _end_orphans(stack: Stack) -> None:
+    """End the language host and providers of dead runs on this stack; by their mark, so no one else's."""
+    backend = stack.env.get("PULUMI_BACKEND_URL", "")
+    for pid, value in _marked():
+        owner = re.fullmatch(rf"{re.escape(stack.name)}@(\d+) {re.escape(backend)}", value)
+        if owner and not _alive(int(owner.group(1))):
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+            say(f"✓ process {pid} of the dead run ended")
+
+
+def _marked() -> Iterator[tuple[int, str]]:
+    """Yield pid and mark of each process that has one; none on systems without /proc."""
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = environ.read_bytes().split(b"\0")
+        except OSError:
+            continue  # ended, or another user's
+        for variable in variables:
+            name, _, value = variable.partition(b"=")
+            if name == MARK.encode():
+                yield int(environ.parent.name), value.decode(errors="replace")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # A killed child whose parent has not looked yet still answers.
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def _remove_unrecorded(stack: Stack, engine: Engine, state: Mapping[str, Any]) -> None:
+    for token, kind in KINDS.items():
+        recorded = {resource["id"] for resource in resources(state, token) if resource.get("id")}
+        there = engine.names(kind, PROJECT, stack.name)
+        for identity, name in there.items():
+            if identity not in recorded:
+                engine.remove(kind, [identity])
+                say(f"✓ {kind} {name} removed: an interrupted run made it, and the state does not know it")

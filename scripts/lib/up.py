@@ -1,0 +1,85 @@
+"""The flow of scripts/up."""
+
+import os
+import subprocess
+from typing import Any
+
+from scripts.lib import recovery, stacks
+from scripts.lib.paths import ROOT
+from scripts.lib.setup import Ready, set_up, where_state_is
+from scripts.lib.stacks import PROJECT, Stack
+from scripts.lib.ui import Consent, Failure, say, step, terminal
+
+IMAGE = "docker:index/remoteImage:RemoteImage"
+URLS = {
+    "prefect_url": "Prefect",
+    "minio_console_url": "MinIO console",
+    "dask_dashboard_url": "Dask dashboard",
+}
+"""Stack output to what it opens."""
+
+
+def up(wanted: str | None, *, yes: bool) -> int:
+    """Set up, run `pulumi up` and the smoke test, and say what there is now; return the exit code."""
+    ready = set_up(wanted, Consent(given=yes))
+    stack = Stack(ready.stack, ready.env)
+    with step("state of the stack") as shown:
+        shown.note = "new" if stack.ensure() else "there"
+    recovery.recover(stack, ready.engine)
+    say(f"\npulumi up: stack {stack.name}")
+    update(stack, "up", yes=yes)
+    _remove_superseded(stack, ready)
+    say("\nsmoke test: the flow greetings, on Dask")
+    smoke = subprocess.run([ROOT / "scripts" / "smoke", "--stack", stack.name], env=ready.env, check=False)
+    say("\n" + ending(stack.name, stack.outputs(), os.environ.get("SSH_CONNECTION")))
+    return smoke.returncode
+
+
+def update(stack: Stack, command: str, *words: str, yes: bool) -> None:
+    """Run `pulumi up` or `pulumi destroy` before the user's eyes; Pulumi asks at a terminal unless yes.
+
+    Raises:
+        Failure: it did not end well.
+    """
+    unasked = ["--yes", "--skip-preview"] if yes or not terminal() else []
+    on = ["--stack", stack.name, "--config-file", str(stacks.config_file(stack.name))]
+    env = {**stack.env, **recovery.mark(stack.name, stack.env)}
+    done = subprocess.run(["pulumi", command, *on, *unasked, *words], cwd=ROOT, env=env, check=False)
+    if done.returncode:
+        raise Failure(
+            f"pulumi {command} ended with {done.returncode}; what it said is above. "
+            "Nothing is lost: mend the cause and run this again."
+        )
+
+
+def _remove_superseded(stack: Stack, ready: Ready) -> None:
+    images = stacks.resources(stack.deployment(), IMAGE)
+    current = frozenset(image["outputs"]["name"] for image in images)
+    gone = ready.engine.remove_images(PROJECT, stack.name, keep=current)
+    if gone:
+        say(f"✓ superseded images removed: {', '.join(gone)}")
+
+
+def ending(stack: str, outputs: dict[str, Any], ssh_connection: str | None) -> str:
+    """Tell where things are and how to see, stop and remove them.
+
+    Args:
+        stack: its name.
+        outputs: the stack's outputs; parts that are switched off are absent.
+        ssh_connection: value of SSH_CONNECTION ("client port server port") when this runs over SSH.
+    """
+    urls = {title: outputs[name] for name, title in URLS.items() if name in outputs}
+    lines = [f"{title:14} {url}" for title, url in urls.items()]
+    if ssh_connection and urls:
+        server = ssh_connection.split()[2]
+        ports = [url.rsplit(":", 1)[-1].rstrip("/") for url in urls.values()]
+        forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
+        lines.append(f"{'from afar':14} ssh {forwards} {server}")
+    lines += [
+        f"{'kept':14} {where_state_is()}",
+        f"{'see':14} scripts/pulumi stack --stack {stack}, docker ps",
+        f"{'change':14} edit Pulumi.{stack}.yaml or a flow, then scripts/up",
+        f"{'stop':14} scripts/down (data stays)",
+        f"{'remove':14} scripts/down --purge (data goes, too)",
+    ]
+    return "\n".join(lines)
