@@ -83,11 +83,16 @@ class _Mocks(mocks.Mocks):
 def record(settings: Mapping[str, Any] | None = None, stack: str = "test") -> list[Recorded]:
     """Run `__main__.py` with `settings` below the project's namespace; raises what the program raises."""
     seen: list[Recorded] = []
-    mocks.set_mocks(_Mocks(), project=NAMESPACE, stack=stack, preview=False, monitor=_Monitor(seen))
-    pulumi.runtime.set_all_config(
-        {f"{NAMESPACE}:{key}": json.dumps(value) for key, value in (settings or {}).items()}
-    )
-    asyncio.run(run_pulumi_func(lambda: runpy.run_path(str(ROOT / "__main__.py"))))
+
+    async def program() -> None:
+        # Within the loop: the outputs that it makes belong to it.
+        mocks.set_mocks(_Mocks(), project=NAMESPACE, stack=stack, preview=False, monitor=_Monitor(seen))
+        pulumi.runtime.set_all_config(
+            {f"{NAMESPACE}:{key}": json.dumps(value) for key, value in (settings or {}).items()}
+        )
+        await run_pulumi_func(lambda: runpy.run_path(str(ROOT / "__main__.py")) and None)
+
+    asyncio.run(program())
     return seen
 
 

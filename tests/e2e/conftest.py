@@ -1,0 +1,53 @@
+"""Environments that end-to-end tests share: a whole stack each, on this machine's engine."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.e2e.environment import Done, Environment, environment
+
+
+@dataclass(frozen=True)
+class FirstUp:
+    """What the very first `scripts/up` in a fresh clone did."""
+
+    env: Environment
+    done: Done
+
+
+@pytest.fixture(scope="session")
+def first_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstUp]:
+    """An environment made by one command; tests that change it leave it converged and greeting."""
+    for env in environment(tmp_path_factory.mktemp("first"), "e2e", 100):
+        yield FirstUp(env, env.up())
+
+
+@pytest.fixture
+def env(first_up: FirstUp) -> Environment:
+    return first_up.env
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Debian's docker-registry on loopback; its address."""
+    directory = tmp_path_factory.mktemp("registry")
+    address = "127.0.0.1:5055"
+    (directory / "config.yml").write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\nhttp: {{addr: {address}}}\n"
+    )
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", "config.yml"], cwd=directory, stdout=log, stderr=log)
+    try:
+        time.sleep(1)
+        assert server.poll() is None, (directory / "log").read_text()
+        yield address
+    finally:
+        server.terminate()
+        server.wait(10)
+
+

@@ -1,0 +1,53 @@
+"""What is deleted behind Pulumi's back comes back with `up --refresh`."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+
+from tests.e2e.environment import Environment, docker
+
+
+def root_client(env: Environment) -> Minio:
+    """MinIO's administrator, with the password from the stack's state."""
+    shown = env.pulumi("stack", "export", "--show-secrets").text
+    [uploads] = re.findall(r'minio-root-password"[^}]*?"plaintext": "\\"([^"\\]+)\\""', shown.replace("\n", " "))[:1]
+    return Minio(f"127.0.0.1:{9000 + env.settings['port_offset']}", "minio-root", uploads, secure=False)
+
+
+def test_bucket_block_queue_and_container_come_back(env: Environment) -> None:
+    client = root_client(env)
+    names = [DeleteObject(o.object_name or "") for o in client.list_objects("flows", recursive=True)]
+    assert not list(client.remove_objects("flows", names))
+    client.remove_bucket("flows")
+    block = env.http("/block_types/slug/remote-file-system/block_documents/name/dask-block")
+    env.http(f"/block_documents/{block['id']}", method="DELETE")
+    env.http("/work_pools/dask-pool/queues/dask-queue", method="DELETE")
+    docker("rm", "--force", env.name("prefect-server"))
+
+    env.apply("--refresh")
+
+    assert client.bucket_exists("flows")
+    env.smoke()
+
+
+def test_a_worker_that_is_up_before_its_pool_waits_for_it(env: Environment) -> None:
+    env.http("/work_pools/dask-pool", method="DELETE")
+    worker = env.name("prefect-worker-dask-1")
+    docker("restart", "--time", "10", worker)
+    time.sleep(30)
+    assert docker("inspect", "--format", "{{.State.Running}} {{.RestartCount}}", worker) == "true 0"
+    env.apply("--refresh")
+    env.smoke()
+
+
+def test_a_deleted_image_is_built_again(env: Environment) -> None:
+    docker("rm", "--force", env.name("minio"))
+    [image] = [name for name in env.objects("image") if "/minio:" in name]
+    docker("image", "rm", image)
+    env.apply("--refresh")
+    assert image in env.objects("image")
+    env.smoke()

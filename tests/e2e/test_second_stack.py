@@ -1,0 +1,96 @@
+"""A second stack on the same host: its first up is killed in the middle, it lives beside the first, and goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.environment import Environment, docker, environment, eventually
+
+
+@pytest.fixture(scope="module", name="second")
+def _second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    yield from environment(tmp_path_factory.mktemp("second"), "e2e-two", 200)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below `pid`, from /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # It has ended meanwhile.
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    below = children.get(pid, [])
+    return [*below, *(deeper for child in below for deeper in descendants(child))]
+
+
+def program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def test_an_up_that_was_killed_converges_when_started_again(second: Environment) -> None:
+    started = subprocess.Popen(
+        ["scripts/up", "--stack", second.stack, "--yes"],
+        cwd=second.root, env=second.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        eventually(lambda: second.objects("container"), 600)
+        pulumi = [pid for pid in descendants(started.pid) if program(pid) == "pulumi"]
+        assert pulumi, "nothing to kill"
+    finally:
+        for pid in [started.pid, *descendants(started.pid)]:
+            if pid == started.pid or program(pid) == "pulumi":
+                os.kill(pid, signal.SIGKILL)
+        started.wait(10)
+
+    again = second.up()
+
+    assert "lock" in again.text.lower()
+    second.pulumi("preview", "--refresh", "--expect-no-changes", "--non-interactive")
+
+
+def test_both_stacks_greet(second: Environment, env: Environment) -> None:
+    second.smoke()
+    env.smoke()
+    assert set(second.objects("container")).isdisjoint(env.objects("container"))
+    assert len(second.objects("network")) == len(env.objects("network")) == 5
+
+
+def test_root_rotates_while_a_bucket_is_removed(second: Environment) -> None:
+    """The removed bucket is deleted with the credentials of now, not with those that it was made with."""
+    urn = second.urn("GeneratedSecret", "minio-root-password")
+    second.pulumi("state", "unprotect", urn, "--yes")
+    second.write_settings(minio={"bucket": "flows-two"})
+    second.apply("--replace", urn)
+    buckets = docker("exec", second.name("minio"), "ls", "/data").split()
+    assert "flows-two" in buckets
+    assert "flows" not in buckets
+    second.smoke()
+
+
+def test_down_keeps_the_data_and_up_finds_it(second: Environment, env: Environment) -> None:
+    runs = second.http("/flow_runs/count", {})
+    assert runs > 0
+    second.down()
+    assert second.objects("container") == []
+    assert sorted(second.objects("volume")) == [second.name("minio-data"), second.name("postgres-data")]
+    second.up()
+    assert second.http("/flow_runs/count", {}) > runs
+    env.smoke()
+
+
+def test_purge_leaves_nothing_of_it_and_the_other_alone(second: Environment, env: Environment) -> None:
+    second.down("--purge")
+    left = {kind: second.objects(kind) for kind in ("container", "network", "volume", "image")}
+    assert left == {"container": [], "network": [], "volume": [], "image": []}
+    env.smoke()
