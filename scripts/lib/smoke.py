@@ -241,7 +241,7 @@ def greetings_problems(
 
 
 def dask_workers(dashboard_url: str | None) -> int | None:
-    """Return how many workers the Dask scheduler has, 0 where it does not answer; None where there is none."""
+    """Return how many workers the Dask scheduler has, 0 where it is silent; None where there is none."""
     if not dashboard_url:
         return None
     try:
