@@ -40,6 +40,7 @@ class FlowStorage(pulumi.ComponentResource):
         super().__init__("prefect-environment:index:FlowStorage", name, None, opts)
         minio = args.minio
         self._args = args
+        self._first_block: list[Block] = []
         in_minio = pulumi.ResourceOptions(
             parent=self, depends_on=[minio.container], deleted_with=minio.container
         )
@@ -80,7 +81,7 @@ class FlowStorage(pulumi.ComponentResource):
             "secret": self._key.secret_key,
             "client_kwargs": {"endpoint_url": f"http://{self._args.minio_host}:{API_PORT}"},
         }
-        return Block(
+        block = Block(
             name,
             BlockArgs(
                 server.connection,
@@ -90,11 +91,15 @@ class FlowStorage(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions.merge(
                 pulumi.ResourceOptions(
-                    depends_on=[server.container, self.bucket], deleted_with=server.container
+                    # One first: the server makes its encryption key with the first block, and two at once collide.
+                    depends_on=[server.container, self.bucket, *self._first_block],
+                    deleted_with=server.container,
                 ),
                 opts,
             ),
         )
+        self._first_block = self._first_block or [block]
+        return block
 
 
 def access_key_id(user: str) -> str:
