@@ -13,6 +13,7 @@ import dataclasses
 import pickle
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,9 @@ OWNER = "prefect-environment/test"
 
 def wire(props: Props) -> Props:
     """Return properties as they arrive on the other side of the engine."""
-    sent = asyncio.run(rpc.serialize_properties(props, {}))
+    # A loop of our own, as a provider has it: asyncio.run would take the current one from Pulumi's own tests.
+    with closing(asyncio.new_event_loop()) as loop:
+        sent = loop.run_until_complete(rpc.serialize_properties(props, {}))
     received: Props = rpc.deserialize_properties(sent, keep_unknowns=True)
     return received
 
