@@ -85,8 +85,8 @@ def _type(client: SyncPrefectClient, args: BlockArgs) -> tuple[UUID, UUID]:
     if known is None or schema is None:
         raise ProviderError(
             f"the server knows no block type {args.block_type!r}; nothing was changed. Mend the slug "
-            "(`prefect block type ls` lists those known), or register the type where its package is installed: "
-            "`prefect block register -m MODULE`."
+            "(`prefect block type ls` lists those known), or register the type: "
+            "`prefect block register -m MODULE`, where its package is installed."
         )
     return known.id, schema.id
 

@@ -67,7 +67,7 @@ class DeploymentArgs(Args[PrefectConnection]):
     """Hash of that code, shown as the deployment's version; another one brings the schema up to date."""
     parameters: Mapping[str, object] = field(default_factory=dict)
     schedules: Sequence[Schedule] = ()
-    """All of them: others are removed. Another cron, interval or time zone is another schedule; order is none."""
+    """All of them: others are removed. Another cron, interval or zone is another one; the order is free."""
     tags: Sequence[str] = ()
     description: str | None = None
     """Shown in the UI, above the stack's mark."""
@@ -181,7 +181,7 @@ def parameter_schema(source: str, entrypoint: str) -> Props:
     """Return the JSON schema of a flow's parameters, as Prefect reads it from the file.
 
     Prefect tries the file's imports and assignments to understand its annotations. That is kept out of this
-    process, where a flow's module `settings` would be ours, and away from the API of the user's Prefect profile.
+    process, where a flow's module `settings` would be ours, and away from the API of the user's profile.
 
     Raises: ProviderError, with the reason.
     """

@@ -19,9 +19,10 @@ from minio.credentials.providers import StaticProvider
 from providers.connection import MinioConnection
 from tests.integration.harness import fresh_process
 from tests.integration.ports import free_port
+from tests.integration.prefect_server import prefect_server
 from toolchain.artefacts import artefact, built
 
-__all__ = ["fresh_process"]
+__all__ = ["fresh_process", "prefect_server"]
 
 START_SECONDS = 30
 ROOT = "root-user"

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from providers.base import ProviderError
-from providers.connection import PrefectConnection
 from providers.prefect.block import BlockProvider
 from providers.prefect.deployment import DeploymentProvider, parameter_schema
 from providers.prefect.server import marked, unmarked
@@ -23,10 +16,9 @@ from providers.prefect.work_pool import WorkPoolProvider
 from providers.prefect.work_queue import WorkQueueProvider
 from tests.integration.harness import OWNER, Case, Lifecycle, Props, failing, fresh_process
 from tests.integration.ports import free_port
+from tests.integration.prefect_server import RunningPrefect
 
 __all__ = ["fresh_process"]
-
-START_SECONDS = 60
 
 FLOW = '''
 import os
@@ -45,70 +37,6 @@ def greet(names: list[str], times: int = 1):
         names: whom
     """
 '''
-
-
-@dataclass(frozen=True)
-class RunningPrefect:
-    """A Prefect server of this test session, as seen without our providers."""
-
-    connection: PrefectConnection
-    api: httpx.Client
-
-    def get(self, path: str) -> Props | None:
-        answer = self.api.get(path)
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            return None
-        found: Props = answer.raise_for_status().json()
-        return found
-
-    def send(self, method: str, path: str, body: object = None) -> Props:
-        answer = self.api.request(method, path, json=body).raise_for_status()
-        sent: Props = answer.json() if answer.content else {}
-        return sent
-
-    def __getitem__(self, path: str) -> Props:
-        found = self.get(path)
-        assert found is not None, path
-        return found
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPrefect]:
-    """Run `prefect server` on SQLite."""
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    # Without its background services, which would lock the SQLite file now and then.
-    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
-    command = [sys.executable, "-m", "prefect", "server", "start", *options]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    with (
-        (home / "log").open("wb") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
-        httpx.Client(base_url=url, trust_env=False, timeout=30) as api,
-    ):
-        try:
-            end = time.monotonic() + START_SECONDS
-            while not _healthy(api):
-                if process.poll() is not None or time.monotonic() > end:
-                    pytest.fail(f"the Prefect server did not get ready: {(home / 'log').read_text()}")
-                time.sleep(0.2)
-            yield RunningPrefect(PrefectConnection(server="prefect-test", url=url), api)
-        finally:
-            process.terminate()
-
-
-def _healthy(api: httpx.Client) -> bool:
-    try:
-        return api.get("/health").status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
 
 
 def unique(prefix: str) -> str:
