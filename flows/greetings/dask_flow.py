@@ -1,11 +1,13 @@
 """The test flow: greets everybody, and says goodbye, on Dask.
 
-It is the flow of the article (https://docs.prefect.io/integrations/prefect-dask has today's form), except that
+It is the article's, except that
 
-- it waits for its tasks. Without that Prefect 3 ends the flow run Completed while tasks still run, or never do;
+- it waits for its tasks. Without that, Prefect 3 ends the flow run Completed while tasks still run, or never do;
 - the scheduler's address is `DASK_SCHEDULER_ADDRESS`, which the stack sets, and only else `scheduler:8786`;
-- prints go to Prefect's logs, and each says the host that the task ran on;
+- prints go to Prefect's logs, and each says which host the task ran on;
 - it does not load `dask-block` on import: in the stack that block is where results go by default.
+
+DaskTaskRunner: https://docs.prefect.io/integrations/prefect-dask
 """
 
 import os

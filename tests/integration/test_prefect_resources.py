@@ -389,6 +389,19 @@ class TestDeployment:
         assert engine.up(moved) == "update"
         assert engine.up(moved) == "same"
 
+    def test_it_comes_back_to_a_pool_that_was_deleted(
+        self, prefect_server: RunningPrefect, tmp_path: Path
+    ) -> None:
+        case = deployment(prefect_server, tmp_path)
+        engine, program = case.engine(), case.program()
+        engine.up(program)
+        prefect_server.send("DELETE", f"/work_pools/{program['pool']}")
+        prefect_server.send("POST", "/work_pools/", {"name": program["pool"], "type": "process"})
+        assert not case.holds(program)
+        assert engine.refresh() == "changed"
+        assert engine.up(program) == "update"
+        assert case.holds(program)
+
     def test_a_pool_that_is_not_there_is_named(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
         case = deployment(prefect_server, tmp_path)
         assert "no-such-pool" in failing(lambda: case.engine().up(case.program(pool="no-such-pool")))
