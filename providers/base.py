@@ -410,5 +410,9 @@ class Resource(DynamicResource):
             if props.get(key) is not None:
                 props[key] = pulumi.Output.secret(props[key])
         props |= dict.fromkeys(computed)
-        born = pulumi.ResourceOptions(additional_secret_outputs=[key for key in secret if key in computed])
-        super().__init__(provider, name, props, pulumi.ResourceOptions.merge(opts, born))
+        born = [key for key in secret if key in computed]
+        marked = pulumi.ResourceOptions(additional_secret_outputs=born)
+        super().__init__(provider, name, props, pulumi.ResourceOptions.merge(opts, marked))
+        for key in born:
+            # For the program, too: in a preview the engine has no value yet that it could mark.
+            setattr(self, key, pulumi.Output.secret(getattr(self, key)))

@@ -35,7 +35,7 @@ OWNER = "prefect-environment/test"
 
 def wire(props: Props) -> Props:
     """Return properties as they arrive on the other side of the engine."""
-    # A loop of our own, as a provider has it: asyncio.run would take the current one from Pulumi's own tests.
+    # A loop of our own, as a provider has it.
     with closing(asyncio.new_event_loop()) as loop:
         sent = loop.run_until_complete(rpc.serialize_properties(props, {}))
     received: Props = rpc.deserialize_properties(sent, keep_unknowns=True)
