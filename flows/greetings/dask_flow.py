@@ -2,7 +2,7 @@
 
 It is the article's, except that
 
-- it waits for its tasks: without that, Prefect 3 ends the flow run Completed while tasks still run or never do;
+- it waits for its tasks: without that, Prefect 3 ends the flow run Completed with tasks that never ran;
 - the scheduler's address is `DASK_SCHEDULER_ADDRESS`, set by the stack, and only else `scheduler:8786`;
 - prints go to Prefect's logs, and each says which host the task ran on;
 - it does not load `dask-block` on import: in the stack that block is where results go by default.

@@ -2,9 +2,11 @@
 
 import json
 import re
+import subprocess
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -64,8 +66,8 @@ class Target:
     stack: str | None = None
     engine: Engine | None = None
 
-    def containers(self) -> list[Container]:
-        """Return the stack's containers, none where no engine answers."""
+    def containers(self, killed: Collection[str] = ()) -> list[Container]:
+        """Return the stack's containers, none where no engine answers; `killed` as `out_of_memory` yields it."""
         if not self.engine or not self.stack:
             return []
         ids = list(self.engine.names("container", PROJECT, self.stack))
@@ -75,11 +77,41 @@ class Target:
                 name=each["Config"]["Labels"][f"{LABEL}.name"],
                 host=each["Config"]["Hostname"],
                 running=each["State"]["Running"],
-                out_of_memory=each["State"]["OOMKilled"],
+                out_of_memory=each["State"]["OOMKilled"]
+                or each["Config"]["Labels"][f"{LABEL}.name"] in killed,
                 memory_setting=each["Config"]["Labels"].get(f"{LABEL}.memory-setting", "its memory_mb"),
             )
             for each in found
         ]
+
+    @contextmanager
+    def out_of_memory(self) -> Iterator[Callable[[], set[str]]]:
+        """Watch for kernel kills; yield what ends that and returns the logical names of the containers concerned.
+
+        A container's state tells only of its main process, and forgets it at the next start; a flow run or a Dask
+        worker's task is killed while that lives on.
+        """
+        if not self.engine or not self.stack:
+            yield set
+            return
+        chosen = ["event=oom", f"label={LABEL}.project={PROJECT}", f"label={LABEL}.stack={self.stack}"]
+        words = [word for each in chosen for word in ("--filter", each)]
+        shown = f'{{{{index .Actor.Attributes "{LABEL}.name"}}}}'
+        with subprocess.Popen(
+            ["docker", "--host", self.engine.host, "events", *words, "--format", shown],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as events:
+
+            def ended() -> set[str]:
+                events.terminate()
+                return set(events.communicate()[0].split())
+
+            try:
+                yield ended
+            finally:
+                events.terminate()
 
 
 def target(wanted: str | None, api_url: str | None) -> Target:
@@ -131,9 +163,11 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
         raise Failure(
             f"There is no deployment {deployment} at {where.api_url}: has `pulumi up` ended well?"
         ) from None
-    run = client.create_flow_run_from_deployment(known.id)
-    say(f"{deployment}: flow run {run.name}, {where.api_url.removesuffix('/api')}/runs/flow-run/{run.id}")
-    run = _follow(client, run, timeout)
+    with where.out_of_memory() as ended:
+        run = client.create_flow_run_from_deployment(known.id)
+        say(f"{deployment}: flow run {run.name}, {where.api_url.removesuffix('/api')}/runs/flow-run/{run.id}")
+        run = _follow(client, run, timeout)
+        killed = ended()
     problems = list(_run_problems(run, timeout))
     if run.state and run.state.is_completed() and deployment.startswith(f"{GREETINGS}/"):
         problems += _settled_problems(client, where, run)
@@ -147,7 +181,7 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
     online = (
         sum(worker.status == "ONLINE" for worker in client.read_workers_for_work_pool(pool)) if pool else 0
     )
-    problems += diagnose(pool or "", online, dask_workers(where.dashboard_url), where.containers())
+    problems += diagnose(pool or "", online, dask_workers(where.dashboard_url), where.containers(killed))
     say("\n" + "\n".join(f"✗ {problem}" for problem in problems))
     return 1
 
