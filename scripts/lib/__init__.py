@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036  (this is what tells)
     sys.exit(
         "Python 3.11 or newer is needed, this is %d.%d (%s).\n"  # noqa: UP031  (older versions read this line)
         "  Debian 12, Ubuntu 24.04, WSL2: apt-get install python3 python3-venv\n"

@@ -37,7 +37,7 @@ def down(wanted: str | None, *, purge: bool, yes: bool) -> int:
 
 
 def _purge(stack: Stack, ready: Ready, volumes: list[str]) -> None:
-    if stack.deployment().get("deployment", {}).get("resources"):
+    if (stack.deployment().get("deployment") or {}).get("resources"):
         stack.pulumi("state", "unprotect", "--all", "--yes")
         update(stack, "destroy", yes=True)
     # The stack keeps volumes when it goes, and builds outlive their resources: the engine removes both.

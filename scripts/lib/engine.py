@@ -97,7 +97,7 @@ def _labelled(project: str, stack: str) -> list[str]:
 
 
 def host(setting: str | None) -> str:
-    """Return the engine's address: the stack's setting, DOCKER_HOST, the local socket, or docker's own context.
+    """Return the address: the stack's setting, DOCKER_HOST, the local socket, or docker's own context.
 
     The last is where colima and Docker Desktop listen when they do not own the local socket.
     """
@@ -126,7 +126,7 @@ def find(address: str) -> Engine | None:
 
 
 def can_install(address: str) -> bool:
-    """Say whether set-up may bring the engine: Debian or its kin, as root, and nothing but the local socket meant."""
+    """Say whether set-up may bring the engine: as root on Debian or its kin, where the local one is meant."""
     return address == f"unix://{LOCAL_SOCKET}" and can_install_packages()
 
 
@@ -150,7 +150,7 @@ def install_packages(names: Sequence[str]) -> None:
 
 
 def start(address: str) -> Engine:
-    """Start the local engine and wait for it: through systemd where that runs, else as a process of its own."""
+    """Start the local engine and wait for it: through systemd where that runs, else as our own process."""
     found = find(address)
     if found:
         return found

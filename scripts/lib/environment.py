@@ -10,7 +10,7 @@ from scripts.lib.paths import VENV, pulumi_home, state
 
 
 def own_backend() -> Path | None:
-    """Return the directory of the state backend, or None where the user chose one: by variable or `pulumi login`."""
+    """Return the state backend's directory, or None where the user chose: by variable or `pulumi login`."""
     if os.environ.get("PULUMI_BACKEND_URL") or _logged_in():
         return None
     return state() / "backend"
@@ -33,7 +33,7 @@ def pulumi_environment() -> dict[str, str]:
         "PATH": os.pathsep.join([*(str(part) for part in path), os.environ.get("PATH", os.defpath)]),
         "VIRTUAL_ENV": str(VENV),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        # On a closed network the attempt to download a plugin takes minutes to fail; set-up has installed them.
+        # A closed network may let the download of a plugin hang; set-up has installed what there is.
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
     }
     backend = own_backend()
@@ -59,8 +59,8 @@ def _make_passphrase(file: Path) -> None:
     if file.exists():
         return
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as out:
-        out.write(secrets.token_urlsafe(32))
+    fresh.touch(mode=0o600)
+    fresh.write_text(secrets.token_urlsafe(32))
     try:
         # A link, not a rename: of two set-ups at once the first one's passphrase stays.
         os.link(fresh, file)

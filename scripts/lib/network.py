@@ -1,4 +1,4 @@
-"""Does a site answer? Tried for seconds: on a closed network the answer is no, and set-up goes another way."""
+"""Does a site answer? Tried for seconds: where none does, set-up goes another way."""
 
 import urllib.error
 import urllib.request
@@ -11,8 +11,8 @@ def answers(url: str, *, marker: str = "") -> bool:
 
     Args:
         url: what to ask for, by GET.
-        marker: name of a response header that only the site itself sends. With one, an error status counts as an
-            answer when it has the header; a proxy in between that turns requests down does not.
+        marker: name of a response header that only the site itself sends. With one, an error status counts
+            as an answer when it has the header; that of a proxy in between does not.
     """
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:  # noqa: S310  (our own https addresses)

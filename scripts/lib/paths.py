@@ -10,7 +10,7 @@ LOCAL = ROOT / ".local"
 
 
 def state() -> Path:
-    """Return the directory of state backend, passphrase and logs, for this user alone; it is made when missing.
+    """Return the directory of state backend, passphrase and logs, for this user alone; made when missing.
 
     prefect-environment/ in $XDG_STATE_HOME (default ~/.local/state).
     """

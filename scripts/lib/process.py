@@ -3,8 +3,9 @@
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from scripts.lib.ui import Failure
 
@@ -22,8 +23,8 @@ def run(
     """Run a program quietly and return its standard output.
 
     Raises:
-        Failure: it can't be started, ends with another code than 0 (the last lines of its output follow), or takes
-            longer than timeout seconds; then it and its children are ended.
+        Failure: it can't be started, ends with another code than 0 (the last lines of its output follow), or
+            takes longer than timeout seconds; then it and its children are ended.
     """
     words = [str(word) for word in argv]
     try:
@@ -52,10 +53,20 @@ def run(
     return output
 
 
-def succeeds(argv: Sequence[str | Path], *, timeout: float, env: Mapping[str, str] | None = None) -> bool:
-    """Run a program and say whether it ended well in time."""
-    try:
-        run(argv, timeout=timeout, env=env)
-    except Failure:
-        return False
-    return True
+def attend(argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Run a program on this terminal, for as long as it takes, and return its exit code.
+
+    An interrupt is the program's to handle: a terminal sends it to both, and were this process to end at
+    once, it would take a Pulumi with it that is saving its state. A SIGTERM is handed on as an interrupt.
+    """
+    with subprocess.Popen([str(word) for word in argv], env=env, cwd=cwd) as process:
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGINT: lambda _number, _frame: None,
+            signal.SIGTERM: lambda _number, _frame: process.send_signal(signal.SIGINT),
+        }
+        former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)

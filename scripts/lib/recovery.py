@@ -1,4 +1,4 @@
-"""What a killed `pulumi up` leaves behind, and how it goes away: lock, orphaned processes, pending creates."""
+"""What a killed `pulumi up` leaves behind and how it goes away: lock, orphaned processes, pending creates."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ MARK = "PREFECT_ENVIRONMENT_UP"
 """Environment variable that every process of an `up` inherits: <stack>@<pid of scripts/up> <backend>."""
 CONTAINER = "docker:index/container:Container"
 NETWORK = "docker:index/network:Network"
+ORPHAN_SECONDS = 3.0
+"""How long an orphan has to end by itself before it is killed."""
 KINDS = {CONTAINER: "container", NETWORK: "network"}
 """What may be removed when it is not in state. Never volumes: those hold data."""
 
@@ -61,8 +64,8 @@ def recover(stack: Stack, engine: Engine) -> None:
     Raises:
         Failure: the stack is locked by a process that lives or can't be seen from here.
     """
-    if _unlock(stack):
-        _end_orphans(stack)
+    _unlock(stack)
+    _end_orphans(stack)
     state = stack.deployment()
     pending = (state.get("deployment") or {}).get("pending_operations") or []
     if not pending:
@@ -74,9 +77,7 @@ def recover(stack: Stack, engine: Engine) -> None:
         json.dump(state, file)
         file.flush()
         stack.pulumi("stack", "import", "--file", file.name)
-    say(
-        f"✓ {len(pending)} operations of an interrupted run dropped from the state; what they began is done anew"
-    )
+    say(f"✓ {len(pending)} operations of an interrupted run dropped from the state; they are done anew")
 
 
 def locks(directory: Path, stack: str) -> list[Lock]:
@@ -91,34 +92,45 @@ def locks(directory: Path, stack: str) -> list[Lock]:
     return found
 
 
-def _unlock(stack: Stack) -> bool:
+def _unlock(stack: Stack) -> None:
     directory = backend_directory(stack.env)
     held = locks(directory, stack.name) if directory else []
     if not held:
-        return False
+        return
     for lock in held:
         if not lock.stale():
             raise Failure(
                 f"The stack {stack.name} is being changed by {lock.text()}.\n"
-                "  Wait for it to end. If you know that it is dead (another machine, a container that is gone):\n"
+                "  Wait for it to end. If you know that it is dead, on another machine or in a container:\n"
                 f"  scripts/pulumi cancel --yes --stack {stack.name}, then run this again."
             )
     stack.pulumi("cancel", "--yes")
     say(f"✓ lock of a dead process taken away ({', '.join(lock.text() for lock in held)})")
-    return True
 
 
 def _end_orphans(stack: Stack) -> None:
     """End the language host and providers of dead runs on this stack; by their mark, so no one else's."""
     backend = stack.env.get("PULUMI_BACKEND_URL", "")
+    orphans = []
     for pid, value in _marked():
         owner = re.fullmatch(rf"{re.escape(stack.name)}@(\d+) {re.escape(backend)}", value)
         if owner and not _alive(int(owner.group(1))):
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
-            say(f"✓ process {pid} of the dead run ended")
+            orphans.append(pid)
+    for pid in orphans:
+        _end(pid)
+        say(f"✓ process {pid} of a dead run ended")
+
+
+def _end(pid: int) -> None:
+    """End a process, and wait until it can create nothing more."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        end = time.monotonic() + ORPHAN_SECONDS
+        while _alive(pid) and time.monotonic() < end:
+            time.sleep(0.05)
 
 
 def _marked() -> Iterator[tuple[int, str]]:

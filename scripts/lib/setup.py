@@ -117,7 +117,7 @@ def uv_requirement(lock: str) -> str:
 
 
 def _index(python: Path) -> dict[str, str]:
-    """Hand pip's index on to uv, which does not read pip's settings: on a company network that is where it is set."""
+    """Hand pip's index on to uv, which does not read pip's settings, where company networks have it."""
     if {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & os.environ.keys():
         return {}
     configured = os.environ.get("PIP_INDEX_URL", "")
@@ -157,9 +157,9 @@ def _plugins(env: dict[str, str]) -> None:
 
 def _artefacts(consent: Consent) -> None:
     missing = [made for made in map(artefact, ["rootfs", "minio"]) if not built(made)]
-    if any(made.name == "rootfs" for made in missing) and not shutil.which("mmdebstrap"):
-        if engine.can_install_packages():
-            _install_packages(["mmdebstrap"], consent, "the root filesystem of the images is made by it")
+    wants_debian = any(made.name == "rootfs" for made in missing) and not shutil.which("mmdebstrap")
+    if wants_debian and engine.can_install_packages():
+        _install_packages(["mmdebstrap"], consent, "the root filesystem of the images is made by it")
     consent.obtain(tools.plan(missing))
     for made in missing:
         tools.build(made)

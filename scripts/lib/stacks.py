@@ -76,9 +76,10 @@ def tracked(stack: str) -> Path:
 def config_file(stack: str) -> Path:
     """Return the file to hand to Pulumi, with the salt that it keeps secrets by.
 
-    Pulumi writes a salt into a settings file that has none, and so would dirty the tracked one; and a salt that is
-    committed refuses every other passphrase. So a settings file without a salt is copied to an untracked one, anew
-    every time, with the salt that Pulumi wrote into the former copy. A file with a salt is used as it is.
+    Pulumi writes a salt into a settings file that has none, and so would dirty the tracked one; and a salt
+    that is committed refuses every other passphrase. So a settings file without a salt is copied to an
+    untracked one, anew every time, with the salt that Pulumi wrote into the former copy. A file with a salt
+    is used as it is.
     """
     source = tracked(stack)
     text = source.read_text()
@@ -95,7 +96,7 @@ def config_file(stack: str) -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the scripts must know of a stack's settings before the program runs; settings.py checks them all."""
+    """What the scripts must know of a stack's settings before the program runs, which checks them all."""
 
     builds_images: bool
     docker_host: str | None
@@ -150,7 +151,7 @@ class Stack:
         return True
 
     def deployment(self) -> dict[str, Any]:
-        """Return the state as `pulumi stack export` gives it, secrets encrypted; empty before the first update."""
+        """Return the state as `pulumi stack export` gives it, secrets encrypted."""
         state: dict[str, Any] = json.loads(self.pulumi("stack", "export"))
         return state
 

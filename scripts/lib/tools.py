@@ -1,4 +1,4 @@
-"""Finding, installing and building what is not a Python package: the Pulumi CLI, its plugins, the artefacts."""
+"""Finding, installing and building what is not a Python package: Pulumi's CLI and plugins, the artefacts."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def plugin_installed(name: str) -> bool:
 
 
 def directories() -> list[Path]:
-    """Return the directories that go on PATH so that Pulumi and its plugins are found; only what is needed and made."""
+    """Return what goes on PATH so that Pulumi and its plugins are found: only what is needed and made."""
     pulumi = cli()
     found = [pulumi.parent] if pulumi and pulumi != _cli_on_path() else []
     if not _has_language_host(pulumi):
@@ -125,8 +125,8 @@ def plan(builds: Iterable[Artefact]) -> list[str]:
 def build(made: Artefact) -> None:
     """Build an artefact into the cache.
 
-    Its recipe runs in a directory beside the final place and gets there by one rename, so a broken build leaves
-    nothing that looks made, and two at once do no harm.
+    Its recipe runs in a directory beside the final place and gets there by one rename, so a broken build
+    leaves nothing that looks made, and two at once do no harm.
 
     Raises:
         Failure: a tool that it needs is missing (names the fix), or the build failed (names the log).

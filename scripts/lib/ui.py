@@ -12,7 +12,7 @@ PLAIN_TICK = 30.0
 """Seconds between two signs of life without a terminal."""
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818  (a word for users, not a programming error)
     """What went wrong, what follows from it, and how to mend it, for the user to read."""
 
 
@@ -71,7 +71,7 @@ def step(title: str) -> Iterator[Step]:
 
 
 class Consent:
-    """The user's word for what takes long or changes the machine: asked for once, given by --yes or no terminal."""
+    """The user's word for what takes long or changes the machine: asked for once, or given by --yes."""
 
     def __init__(self, *, given: bool) -> None:
         self._given = given

@@ -1,11 +1,11 @@
 """The flow of scripts/up."""
 
 import os
-import subprocess
 from typing import Any
 
 from scripts.lib import recovery, stacks
 from scripts.lib.paths import ROOT
+from scripts.lib.process import attend
 from scripts.lib.setup import Ready, set_up, where_state_is
 from scripts.lib.stacks import PROJECT, Stack
 from scripts.lib.ui import Consent, Failure, say, step, terminal
@@ -30,9 +30,9 @@ def up(wanted: str | None, *, yes: bool) -> int:
     update(stack, "up", yes=yes)
     _remove_superseded(stack, ready)
     say("\nsmoke test: the flow greetings, on Dask")
-    smoke = subprocess.run([ROOT / "scripts" / "smoke", "--stack", stack.name], env=ready.env, check=False)
+    code = attend([ROOT / "scripts" / "smoke", "--stack", stack.name], env=ready.env, cwd=ROOT)
     say("\n" + ending(stack.name, stack.outputs(), os.environ.get("SSH_CONNECTION")))
-    return smoke.returncode
+    return code
 
 
 def update(stack: Stack, command: str, *words: str, yes: bool) -> None:
@@ -44,10 +44,10 @@ def update(stack: Stack, command: str, *words: str, yes: bool) -> None:
     unasked = ["--yes", "--skip-preview"] if yes or not terminal() else []
     on = ["--stack", stack.name, "--config-file", str(stacks.config_file(stack.name))]
     env = {**stack.env, **recovery.mark(stack.name, stack.env)}
-    done = subprocess.run(["pulumi", command, *on, *unasked, *words], cwd=ROOT, env=env, check=False)
-    if done.returncode:
+    code = attend(["pulumi", command, *on, *unasked, *words], env=env, cwd=ROOT)
+    if code:
         raise Failure(
-            f"pulumi {command} ended with {done.returncode}; what it said is above. "
+            f"pulumi {command} ended with {code}; what it said is above. "
             "Nothing is lost: mend the cause and run this again."
         )
 

@@ -1,8 +1,8 @@
 """trust.py ROOT: let the root filesystem at ROOT trust what this machine trusts.
 
-Image builds on a network whose proxy signs TLS anew need its certificate authority; the bundle that this machine's
-own tools use has it. Only what Debian's bundle lacks is added, as local certificates: update-ca-certificates keeps
-them when an image runs it again.
+Image builds on a network whose proxy signs TLS anew need its certificate authority; the bundle that this
+machine's own tools use has it. Only what Debian's bundle lacks is added, as local certificates:
+update-ca-certificates keeps them when an image runs it again.
 """
 
 import os
