@@ -67,29 +67,29 @@ class Target:
     engine: Engine | None = None
 
     def containers(self, killed: Collection[str] = ()) -> list[Container]:
-        """Return the stack's containers, none where no engine answers; `killed` as `out_of_memory` yields it."""
+        """Return the stack's containers, none where no engine answers; `killed` is from `out_of_memory`."""
         if not self.engine or not self.stack:
             return []
         ids = list(self.engine.names("container", PROJECT, self.stack))
         found = json.loads(self.engine.docker("inspect", *ids)) if ids else []
+        labels = [each["Config"]["Labels"] for each in found]
         return [
             Container(
-                name=each["Config"]["Labels"][f"{LABEL}.name"],
+                name=label[f"{LABEL}.name"],
                 host=each["Config"]["Hostname"],
                 running=each["State"]["Running"],
-                out_of_memory=each["State"]["OOMKilled"]
-                or each["Config"]["Labels"][f"{LABEL}.name"] in killed,
-                memory_setting=each["Config"]["Labels"].get(f"{LABEL}.memory-setting", "its memory_mb"),
+                out_of_memory=each["State"]["OOMKilled"] or label[f"{LABEL}.name"] in killed,
+                memory_setting=label.get(f"{LABEL}.memory-setting", "its memory_mb"),
             )
-            for each in found
+            for each, label in zip(found, labels, strict=True)
         ]
 
     @contextmanager
     def out_of_memory(self) -> Iterator[Callable[[], set[str]]]:
-        """Watch for kernel kills; yield what ends that and returns the logical names of the containers concerned.
+        """Watch for kernel kills; yield what ends that and returns the logical names of those containers.
 
-        A container's state tells only of its main process, and forgets it at the next start; a flow run or a Dask
-        worker's task is killed while that lives on.
+        A container's state tells only of its main process, and forgets it at the next start; a flow run or a
+        worker of Dask is a child, killed while that lives on.
         """
         if not self.engine or not self.stack:
             yield set
