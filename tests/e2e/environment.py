@@ -161,9 +161,15 @@ class Environment:
         return eventually(final, seconds)
 
     def logs(self, flow_run_id: str) -> str:
-        """What a flow run logged, tasks included, in order."""
+        """What a flow run that has ended logged, tasks included, in order; logs arrive a little later than the end."""
         asked = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
-        return "\n".join(entry["message"] for entry in self.http("/logs/filter", asked))
+
+        def whole() -> str:
+            text = "\n".join(entry["message"] for entry in self.http("/logs/filter", asked))
+            return text if "exited cleanly" in text or "Finished in state" in text else ""
+
+        text: str = eventually(whole, 30)
+        return text
 
 
 def eventually(look: Callable[[], Any], seconds: float) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.environment import Environment, docker
+from tests.e2e.environment import Environment, docker, eventually
 
 
 def steps(env: Environment, *words: str) -> dict[str, str]:
     """Resource (`Type::name`) to what a preview would do with it, unless nothing."""
-    shown = json.loads(env.pulumi("preview", "--json", "--non-interactive", *words).text.partition("{")[1:][-1].join(["{", ""]))
+    text = env.pulumi("preview", "--json", "--non-interactive", *words).text
+    shown = json.loads(text[text.index("\n{\n") :] if not text.startswith("{") else text)
     return {
         step["urn"].rpartition("$")[2].partition("::")[0].rpartition(":")[2] + "::" + step["urn"].rpartition("::")[2]: step["op"]
         for step in shown["steps"]
@@ -96,8 +97,6 @@ def test_a_worker_that_is_replaced_finishes_its_runs(env: Environment) -> None:
         env.apply()
         deployment = env.http("/deployments/name/slow/slow")["id"]
         started = env.http(f"/deployments/{deployment}/create_flow_run", {})
-        from tests.e2e.environment import eventually  # noqa: PLC0415
-
         eventually(lambda: env.http(f"/flow_runs/{started['id']}")["state_type"] == "RUNNING", 60)
         env.write_settings(workers={"dask": {"pool": "dask-pool", "queues": ["dask-queue"], "memory_mb": 1100}})
         worker = env.name("prefect-worker-dask-1")

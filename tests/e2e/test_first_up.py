@@ -24,7 +24,7 @@ def test_greetings_ran_all_tasks_on_dask_with_every_letter(env: Environment) -> 
     tasks = env.http("/task_runs/filter", asked)
     assert [task["state_type"] for task in tasks] == ["COMPLETED"] * 10
     logs = env.logs(flow_run["id"])
-    hosts = re.findall(r"^(?:hello|goodbye) .* (?:from|on) (\S+)$", logs, re.MULTILINE)
+    hosts = re.findall(r"^(?:hello|goodbye) .+ \(on (\S+)\)$", logs, re.MULTILINE)
     assert len(hosts) == 10, logs
     assert {host for host in hosts} <= {env.name("dask-worker-1"), env.name("dask-worker-2")}
     for name in ("Wojciech", "Dawid", "Michał", "Adam", "Rafał"):
