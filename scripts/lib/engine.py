@@ -146,7 +146,10 @@ def install_packages(names: Sequence[str]) -> None:
     """Install Debian packages."""
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-q"], timeout=300, env=env)
-    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *names], timeout=900, env=env)
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends"]
+    run([*install, *names], timeout=900, env=env)
+    if "docker.io" in names and not shutil.which("docker"):
+        run([*install, "docker-cli"], timeout=300, env=env)  # a package of its own since Debian 13
 
 
 def start(address: str) -> Engine:
@@ -155,21 +158,25 @@ def start(address: str) -> Engine:
     if found:
         return found
     log = state() / "dockerd.log"
+    process = None
     if Path("/run/systemd/system").is_dir():
         run(["systemctl", "start", "docker"], timeout=START_SECONDS)
     else:
-        with log.open("a") as out:
-            subprocess.Popen(
+        with log.open("w") as out:
+            process = subprocess.Popen(
                 ["dockerd"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True
             )
     end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end and (process is None or process.poll() is None):
         found = find(address)
         if found:
             return found
         time.sleep(0.5)
+    if process is None:
+        raise Failure("The Docker engine was started and does not answer; see `journalctl -u docker`.")
+    last = log.read_text(errors="replace").strip().rsplit("\n", 1)[-1]
     raise Failure(
-        f"The Docker engine was started and does not answer after {START_SECONDS:.0f} s; its log: {log}"
+        f"The Docker engine was started and does not answer; its log is {log}, and ends with:\n  {last}"
     )
 
 
