@@ -42,8 +42,12 @@ class Postgres(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.host = name
         settings = args.settings
-        contract = {"image-source": args.images.source, "path": DATA, "postgres-major": args.images.postgres_major}
-        self.volume = data_volume(f"{name}-data", contract, child)
+        terms = {
+            "images.source": args.images.source.value,
+            "Postgres major version": args.images.postgres_major,
+            "path": DATA,
+        }
+        self.volume = data_volume(f"{name}-data", terms, child)
         self.password = kept_secret(f"{name}-password", settings.password, child)
         self.container = container(
             name,

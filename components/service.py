@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from components.naming import LABEL, labels, qualified
 from components.networks import Network
+from providers.data_contract import DataContract, DataContractArgs
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 
 
@@ -152,18 +153,22 @@ def kept_secret(name: str, given: SecretStr | None, opts: pulumi.ResourceOptions
     return pulumi.Output.secret(given.get_secret_value()) if given else generated.value
 
 
-def data_volume(name: str, contract: Mapping[str, str], opts: pulumi.ResourceOptions) -> docker.Volume:
+def data_volume(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOptions) -> docker.Volume:
     """Declare the volume `<project>-<stack>-<name>`, which outlives every mistake.
 
-    `contract` says what its content needs (image source, major version, path); it is kept as labels, and a change
-    is refused in preview, because the volume is protected and labels can only be changed by replacing it.
+    `terms` is what its content needs of the program that opens it; a change of them is refused in preview.
     """
-    marks = {**labels(name), **{f"{LABEL}.{key}": value for key, value in contract.items()}}
+    kept = pulumi.ResourceOptions(protect=True)
+    agreed = DataContract(
+        f"{name}-terms", DataContractArgs(qualified(name), terms), pulumi.ResourceOptions.merge(kept, opts)
+    )
     return docker.Volume(
         name,
         name=qualified(name),
-        labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in marks.items()],
-        opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(protect=True, retain_on_delete=True), opts),
+        labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in labels(name).items()],
+        opts=pulumi.ResourceOptions.merge(
+            pulumi.ResourceOptions(protect=True, retain_on_delete=True, depends_on=[agreed]), opts
+        ),
     )
 
 

@@ -246,13 +246,19 @@ def test_data_volumes_outlive_mistakes(stack: list[Recorded]) -> None:
     for volume in volumes.values():
         assert volume.protect
         assert volume.retain_on_delete
-    labels = {entry["label"]: entry["value"] for entry in volumes["postgres-data"].inputs["labels"]}
-    assert labels["prefect-environment.postgres-major"] == "15"
-    assert labels["prefect-environment.image-source"] == "build"
+    [terms] = [r for r in stack if r.kind == "DataContract" and r.name == "postgres-data-terms"]
+    assert terms.protect
+    assert terms.urn in volumes["postgres-data"].depends_on
+    assert terms.inputs["volume"] == volumes["postgres-data"].inputs["name"]
+    assert terms.inputs["terms"] == {
+        "Postgres major version": "15",
+        "images.source": "build",
+        "path": "/var/lib/postgresql/data",
+    }
 
 
 def test_secrets_that_open_data_are_protected(stack: list[Recorded]) -> None:
-    secrets = {r.name for r in stack if r.protect and r.kind != "Volume"}
+    secrets = {r.name for r in stack if r.protect and r.kind == "GeneratedSecret"}
     assert secrets == {
         "minio-root-password",
         "postgres-password",
@@ -345,7 +351,7 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
-    assert len(dynamic) == 15
+    assert len(dynamic) == 17
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"
