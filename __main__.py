@@ -28,7 +28,7 @@ flow_networks = [networks.prefect, networks.dask, networks.minio]
 block = DASK_BLOCK if on.minio else None
 scheduler = networks.host(SCHEDULER)
 dask_address = f"{scheduler}:{SCHEDULER_PORT}" if on.dask else settings.dask.address
-flow_env = client_env(networks.host("prefect-server"), block, dask_address)
+flow_env = client_env(networks.host("prefect-server"), settings.server, block, dask_address)
 
 if on.minio:
     minio = Minio("minio", MinioArgs(settings.minio, images.minio(), everywhere), host)

@@ -176,6 +176,16 @@ class ServerSettings(Model):
     event_retention_days: int = Field(7, ge=1, description="events older than this are deleted")
     memory_mb: MemoryMb = 1024
 
+    @property
+    def url(self) -> str:
+        """The server as published on its host."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def browser_api_url(self) -> str:
+        """The API as a browser reaches it."""
+        return self.ui_api_url or f"{self.url}/api"
+
 
 class WorkerSettings(Model):
     """One Prefect worker and the work pool that it serves."""

@@ -87,6 +87,8 @@ class FlowStorage(pulumi.ComponentResource):
                 server.connection,
                 block_type=BLOCK_TYPE,
                 block=name,
+                # A block can't bear a mark; those by this name in the stack's own server are the stack's.
+                adopt=True,
                 data=pulumi.Output.secret({"basepath": pulumi.Output.concat("s3://", path), "settings": settings}),
             ),
             pulumi.ResourceOptions.merge(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from components.prefect_server import PORT
+from settings import ServerSettings
 
 
-def client_env(server_host: str, result_block: str | None, dask_address: str | None) -> dict[str, str]:
+def client_env(
+    server_host: str, server: ServerSettings, result_block: str | None, dask_address: str | None
+) -> dict[str, str]:
     """Environment of a worker, a Dask worker or the CLI box.
 
     `PREFECT_*` are Prefect's own (https://docs.prefect.io/v3/api-ref/settings-ref); flows read
@@ -13,6 +16,8 @@ def client_env(server_host: str, result_block: str | None, dask_address: str | N
     """
     return {
         "PREFECT_API_URL": f"http://{server_host}:{PORT}/api",
+        # For the links in logs, which people click.
+        "PREFECT_UI_URL": server.browser_api_url.removesuffix("/api"),
         **result_env(result_block),
         **({"DASK_SCHEDULER_ADDRESS": dask_address} if dask_address else {}),
         "DO_NOT_TRACK": "1",

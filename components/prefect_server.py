@@ -45,7 +45,7 @@ class PrefectServer(pulumi.ComponentResource):
     def __init__(self, name: str, args: PrefectServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:PrefectServer", name, None, opts)
         settings, database = args.settings, args.database_settings
-        self.url = f"http://127.0.0.1:{settings.port}"
+        self.url = settings.url
         self.api_url = f"{self.url}/api"
         self.container = container(
             name,
@@ -69,7 +69,7 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_DATABASE_USER": database.user,
                     "PREFECT_SERVER_DATABASE_NAME": database.database,
                     "PREFECT_SERVER_DATABASE_PASSWORD": args.database.password,
-                    "PREFECT_UI_API_URL": settings.ui_api_url or self.api_url,
+                    "PREFECT_UI_API_URL": settings.browser_api_url,
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),

@@ -174,7 +174,7 @@ def start(address: str) -> Engine:
         time.sleep(0.5)
     if process is None:
         raise Failure("The Docker engine was started and does not answer; see `journalctl -u docker`.")
-    last = log.read_text(errors="replace").strip().rsplit("\n", 1)[-1]
+    last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
     raise Failure(
         f"The Docker engine was started and does not answer; its log is {log}, and ends with:\n  {last}"
     )

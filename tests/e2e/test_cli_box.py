@@ -49,13 +49,14 @@ def test_it_opens_in_the_flows_directory(shown: str) -> None:
 
 
 def test_a_flow_runs_on_dask_from_it(shown: str) -> None:
-    assert "hello Michał" in shown
+    """What tasks print is on the Dask workers' side and in the API's logs, not in this shell."""
+    assert "Finished in state Completed()" in shown
     assert "\nthe-flow-ended-well" in shown
 
 
 def test_prefect_deploy_uploads_and_registers(shown: str, env: Environment) -> None:
     assert "\nthe-deploy-ended-well" in shown
-    env.smoke()
+    env.smoke("--deployment", "greetings/cli-deployment")
 
 
 def test_it_changes_nothing_for_pulumi(shown: str, env: Environment) -> None:

@@ -223,6 +223,7 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": "http://prefect-server:4200/api",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
+        "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
 
 
