@@ -57,6 +57,18 @@ def test_the_database_password_rotates(env: Environment) -> None:
     assert env.http("/flow_runs/count", {}) > runs > 0
 
 
+def test_another_image_source_is_refused_before_it_meets_the_data(env: Environment) -> None:
+    before = env.settings["images"]
+    env.write_settings(images={"source": "registry"})
+    try:
+        refused = env.pulumi("preview", "--non-interactive", ok=False)
+    finally:
+        env.write_settings(images=before)
+    assert refused.code != 0
+    assert "images.source from build to registry" in refused.text
+    assert "Set it back" in refused.text
+
+
 def test_a_stopped_container_survives_a_preview_with_refresh(env: Environment) -> None:
     name = env.name("dask-worker-2")
     before = docker("inspect", "--format", "{{.Id}}", name)
