@@ -35,6 +35,8 @@ if on.minio:
     storage = FlowStorage("storage", FlowStorageArgs(settings.minio, minio, networks.host("minio")), host)
     pulumi.export("minio_url", minio.url)
     pulumi.export("minio_console_url", minio.console_url)
+    pulumi.export("minio_root_user", minio.connection["access_key"])
+    pulumi.export("minio_root_password", minio.connection["secret_key"])
 
 if on.orion:
     postgres = Postgres(
