@@ -15,7 +15,7 @@ from scripts.lib.environment import own_backend, own_passphrase, pulumi_environm
 from scripts.lib.paths import ROOT, VENV
 from scripts.lib.process import run
 from scripts.lib.ui import Consent, Failure, step
-from toolchain.artefacts import artefact, built
+from toolchain.artefacts import Artefact, artefact, built
 
 INSTALL_SECONDS = 600.0
 STAMP = VENV / ".locks"
@@ -42,18 +42,37 @@ def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: b
         images: also what the stack's images are built from.
     """
     _venv(consent, dev=dev)
-    _pulumi(consent)
+    _cli()
     env = pulumi_environment()
-    _plugins(env)
-    env = pulumi_environment()
+    if not wanted and stacks.backend_directory(env) is None:
+        _build(tools.to_build(), consent)  # the CLI alone knows the stacks of such a backend
+        env = pulumi_environment()
     with step("stack") as shown:
         choice = stacks.choose(wanted, env)
         shown.note = f"{choice.name}, {choice.reason}"
     settings = stacks.settings(choice.name)
+    address = engine.host(settings.docker_host)
+    with step("Docker engine") as shown:
+        found = engine.find(address)
+        shown.note = f"{address}, version {found.version()}" if found else f"none answers at {address}"
+    if not found and not engine.can_install(address):
+        raise engine.absent(address)
+
+    builds = tools.to_build()
     if images and settings.builds_images:
-        _artefacts(consent)
-    found = _engine(settings.docker_host, consent)
-    return Ready(choice.name, found, env | {"DOCKER_HOST": found.host})
+        builds += [made for made in map(artefact, ["rootfs", "minio"]) if not built(made)]
+    tools.check(builds)
+    packages = [] if found else engine.missing_packages()
+    if any(made.name == "rootfs" for made in builds) and not shutil.which("mmdebstrap"):
+        packages += ["mmdebstrap"] if engine.can_install_packages() else []
+    consent.obtain([*_packages_plan(packages), *tools.plan(builds)])
+    _install_packages(packages)
+    if not found:
+        with step("start the Docker engine"):
+            found = engine.start(address)
+    _build(builds, consent)
+    _plugins(pulumi_environment())
+    return Ready(choice.name, found, pulumi_environment() | {"DOCKER_HOST": found.host})
 
 
 def where_state_is() -> str:
@@ -85,7 +104,7 @@ def _venv(consent: Consent, *, dev: bool) -> None:
             locks = [lock for lock in _locks(dev=True) if lock in locks or lock.name in known]
     if not python.exists():
         if importlib.util.find_spec("ensurepip") is None:
-            _install_packages(["python3-venv"], consent, "Python's venv module lacks ensurepip")
+            _ensure_venv_module(consent)
         with step("make .venv"):
             run([sys.executable, "-m", "venv", "--clear", VENV], timeout=120)
     env = os.environ | _index(python)
@@ -106,6 +125,16 @@ def _venv(consent: Consent, *, dev: bool) -> None:
             env=env,
         )
         STAMP.write_text(_stamp(locks))
+
+
+def _ensure_venv_module(consent: Consent) -> None:
+    if not engine.can_install_packages():
+        raise Failure(
+            f"{sys.executable} can't make a virtual environment: its module ensurepip is missing.\n"
+            "  Debian, Ubuntu, WSL2: sudo apt-get install python3-venv, then run this again."
+        )
+    consent.obtain(_packages_plan(["python3-venv"]))
+    _install_packages(["python3-venv"])
 
 
 def uv_requirement(lock: str) -> str:
@@ -129,17 +158,20 @@ def _index(python: Path) -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": configured}
 
 
-def _pulumi(consent: Consent) -> None:
+def _cli() -> None:
     with step("Pulumi CLI") as shown:
         found = tools.cli()
         if found:
             shown.note = f"{found}"
-        elif not tools.downloads_answer():
+            return
+        if not tools.downloads_answer():
             shown.note = f"not on PATH, and {tools.INSTALLER} does not answer: built from source"
-    if not found and tools.downloads_answer():
-        with step("install the Pulumi CLI"):
-            tools.install_cli()
-    builds = tools.to_build()
+            return
+        shown.note = f"from {tools.INSTALLER}"
+        tools.install_cli()
+
+
+def _build(builds: list[Artefact], consent: Consent) -> None:
     consent.obtain(tools.plan(builds))
     for made in builds:
         tools.build(made)
@@ -155,39 +187,11 @@ def _plugins(env: dict[str, str]) -> None:
             tools.install_plugin(name, env)
 
 
-def _artefacts(consent: Consent) -> None:
-    missing = [made for made in map(artefact, ["rootfs", "minio"]) if not built(made)]
-    wants_debian = any(made.name == "rootfs" for made in missing) and not shutil.which("mmdebstrap")
-    if wants_debian and engine.can_install_packages():
-        _install_packages(["mmdebstrap"], consent, "the root filesystem of the images is made by it")
-    consent.obtain(tools.plan(missing))
-    for made in missing:
-        tools.build(made)
+def _packages_plan(names: list[str]) -> list[str]:
+    return [f"install system packages: {' '.join(names)}, about 1 min, 500 MB of disk"] if names else []
 
 
-def _engine(setting: str | None, consent: Consent) -> Engine:
-    address = engine.host(setting)
-    with step("Docker engine") as shown:
-        found = engine.find(address)
-        shown.note = f"{address}, version {found.version()}" if found else f"none answers at {address}"
-    if found:
-        return found
-    if not engine.can_install(address):
-        raise engine.absent(address)
-    missing = engine.missing_packages()
-    if missing:
-        _install_packages(missing, consent, "no Docker engine is installed")
-    with step("start the Docker engine"):
-        return engine.start(address)
-
-
-def _install_packages(names: list[str], consent: Consent, reason: str) -> None:
-    words = " ".join(names)
-    if not engine.can_install_packages():
-        raise Failure(
-            f"System packages are missing: {words} ({reason}).\n"
-            f"  Debian, Ubuntu, WSL2: sudo apt-get install {words}\n  then run this again."
-        )
-    consent.obtain([f"install system packages: {words} ({reason}), about 1 min, 500 MB of disk"])
-    with step(f"install {words}"):
-        engine.install_packages(names)
+def _install_packages(names: list[str]) -> None:
+    if names:
+        with step(f"install {' '.join(names)}"):
+            engine.install_packages(names)

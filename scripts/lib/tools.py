@@ -131,7 +131,9 @@ def build(made: Artefact) -> None:
     Raises:
         Failure: a tool that it needs is missing (names the fix), or the build failed (names the log).
     """
-    _check_builder(made)
+    check([made])
+    if made.name == "rootfs":
+        _check_debian()
     place = made.path.parent if made.path.suffix or made.name == "minio" else made.path
     place.parent.mkdir(parents=True, exist_ok=True)
     logs = state() / "logs"
@@ -163,22 +165,31 @@ def build(made: Artefact) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _check_builder(made: Artefact) -> None:
-    if made.name == "rootfs":
-        if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
-            raise Failure(
-                "The Debian root filesystem is made by mmdebstrap, as root on Debian or Ubuntu.\n"
-                "  Debian, Ubuntu, WSL2: apt-get install mmdebstrap, then sudo scripts/toolchain rootfs\n"
-                "  macOS: take a stack with images from a registry (scripts/up --stack dev)"
-            )
+def check(builds: Iterable[Artefact]) -> None:
+    """Make sure that what builds need and set-up does not install is there, before anything is begun.
+
+    Raises:
+        Failure: Go is missing or too old; names the fix.
+    """
+    what = [made.what for made in builds if (artefacts.RECIPES / made.name / "go.mod").exists()]
+    if not what:
         return
     go = shutil.which("go")
     version = _version(run([go, "version"], timeout=20, cwd=ROOT)) if go else ()
     if version < OLDEST_GO:
         found = f"found {'.'.join(map(str, version))} ({go})" if version else "found none on PATH"
         raise Failure(
-            f"The {made.what} is built from Go modules, and that takes Go 1.21 or newer: {found}.\n"
+            f"Go 1.21 or newer is needed to build the {', the '.join(what)}: {found}.\n"
             "  Any system: https://go.dev/dl, or your company's mirror of it, unpacked to /usr/local/go\n"
             "  Debian 12: apt-get install -t bookworm-backports golang-go; macOS: brew install go\n"
             "Go 1.21 is enough: it fetches the newer one that is needed from the module proxy."
+        )
+
+
+def _check_debian() -> None:
+    if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
+        raise Failure(
+            "The Debian root filesystem is made by mmdebstrap, as root on Debian or Ubuntu.\n"
+            "  Debian, Ubuntu, WSL2: apt-get install mmdebstrap, then sudo scripts/toolchain rootfs\n"
+            "  macOS: take a stack with images from a registry (scripts/up --stack dev)"
         )

@@ -75,13 +75,16 @@ class Consent:
 
     def __init__(self, *, given: bool) -> None:
         self._given = given
+        self._shown: set[str] = set()
 
     def obtain(self, plan: list[str]) -> None:
-        """Show a plan and ask.
+        """Show a plan and ask; a plan that was shown before is not shown again.
 
         Raises:
             Failure: the user said no.
         """
+        plan = [item for item in plan if item not in self._shown]
+        self._shown.update(plan)
         if not plan:
             return
         say("To be done:\n" + "\n".join(f"  - {item}" for item in plan))
