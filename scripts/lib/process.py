@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from scripts.lib.ui import Failure
 
@@ -53,13 +54,23 @@ def run(
     return output
 
 
-def attend(argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> int:
+def attend(
+    argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, output: IO[str] | None = None
+) -> int:
     """Run a program on this terminal, for as long as it takes, and return its exit code.
+
+    Args:
+        argv: the program and its arguments.
+        env: its environment.
+        cwd: its working directory.
+        output: where its output goes, instead of the terminal.
 
     An interrupt is the program's to handle: a terminal sends it to both, and were this process to end at
     once, it would take a Pulumi with it that is saving its state. A SIGTERM is handed on as an interrupt.
     """
-    with subprocess.Popen([str(word) for word in argv], env=env, cwd=cwd) as process:
+    with subprocess.Popen(
+        [str(word) for word in argv], env=env, cwd=cwd, stdout=output, stderr=output
+    ) as process:
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {
             signal.SIGINT: lambda _number, _frame: None,
             signal.SIGTERM: lambda _number, _frame: process.send_signal(signal.SIGINT),
@@ -70,3 +81,18 @@ def attend(argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path) -> 
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process of this machine runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # A killed child whose parent has not looked yet still answers.
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True

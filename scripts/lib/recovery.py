@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.lib.engine import Engine
+from scripts.lib.process import alive
 from scripts.lib.stacks import PROJECT, Stack, backend_directory, resources
 from scripts.lib.ui import Failure, say
 
@@ -38,7 +39,7 @@ class Lock:
 
     def stale(self) -> bool:
         """Say whether its holder is known to be dead: a process of this host that is no more."""
-        return self.host == socket.gethostname() and not _alive(self.pid)
+        return self.host == socket.gethostname() and not alive(self.pid)
 
     def text(self) -> str:
         """Describe holder and age."""
@@ -114,7 +115,7 @@ def _end_orphans(stack: Stack) -> None:
     orphans = []
     for pid, value in _marked():
         owner = re.fullmatch(rf"{re.escape(stack.name)}@(\d+) {re.escape(backend)}", value)
-        if owner and not _alive(int(owner.group(1))):
+        if owner and not alive(int(owner.group(1))):
             orphans.append(pid)
     for pid in orphans:
         _end(pid)
@@ -129,7 +130,7 @@ def _end(pid: int) -> None:
         except ProcessLookupError:
             return
         end = time.monotonic() + ORPHAN_SECONDS
-        while _alive(pid) and time.monotonic() < end:
+        while alive(pid) and time.monotonic() < end:
             time.sleep(0.05)
 
 
@@ -144,20 +145,6 @@ def _marked() -> Iterator[tuple[int, str]]:
             name, _, value = variable.partition(b"=")
             if name == MARK.encode():
                 yield int(environ.parent.name), value.decode(errors="replace")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # A killed child whose parent has not looked yet still answers.
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
 
 
 def _remove_unrecorded(stack: Stack, engine: Engine, state: Mapping[str, Any]) -> None:
