@@ -128,7 +128,9 @@ class ImageSettings(Model):
     @classmethod
     def _is_pem(cls, path: Path | None) -> Path | None:
         if path and not (path.is_file() and "BEGIN CERTIFICATE" in path.read_text(errors="replace")):
-            raise ValueError(f"{path} is no PEM file with certificates; builds would fail on TLS. Name an existing file")
+            raise ValueError(
+                f"{path} is no PEM file with certificates; builds would fail on TLS. Name an existing file"
+            )
         return path
 
 
@@ -211,9 +213,7 @@ class MinioSettings(Model):
     root_user: Annotated[str, StringConstraints(min_length=3, max_length=20)] = Field(
         "minio-root", description="the administrator"
     )
-    root_password: SecretStr | None = Field(
-        None, min_length=8, description="default: generated and kept in state"
-    )
+    root_password: SecretStr | None = Field(None, min_length=8, description="default: generated and kept in state")
     bucket: Annotated[Name, StringConstraints(min_length=3)] = Field(
         "flows", description="bucket for flows' code and persisted results"
     )
@@ -353,7 +353,9 @@ class Settings(Model):
                 problems.append(f"{name}: {port} (with port_offset) is above {PORT_MAX}. Lower it or port_offset")
             twins = [other for other, value in ports.items() if value == port and other > name]
             if twins:
-                problems.append(f"{name}: port {port} is also {twins[0]}; one could not start. Give them different ones")
+                problems.append(
+                    f"{name}: port {port} is also {twins[0]}; one could not start. Give them different ones"
+                )
         return problems
 
     def _flow_problems(self) -> list[str]:
@@ -500,6 +502,6 @@ def _refuse_plain_secrets(values: Mapping[str, object]) -> None:
         value = values.get(section)
         if isinstance(value, Mapping) and value.get(field) and not is_config_secret(f"{NAMESPACE}:{section}"):
             raise SettingsError(
-                f"{section}.{field}: it is in plain text, readable by everyone who can read the repository. Set it with\n"
-                f"  pulumi config set --secret --path '{NAMESPACE}:{section}.{field}'"
+                f"{section}.{field}: it is in plain text, readable by everyone who can read the repository. "
+                f"Set it with\n  pulumi config set --secret --path '{NAMESPACE}:{section}.{field}'"
             )

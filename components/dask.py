@@ -51,7 +51,7 @@ class Dask(pulumi.ComponentResource):
                 memory_mb=settings.memory_mb,
                 memory_setting="dask.memory_mb",
                 command=[
-                    *("dask", "scheduler", "--host", "0.0.0.0", "--port", str(SCHEDULER_PORT)),
+                    *("dask", "scheduler", "--host", "0.0.0.0", "--port", str(SCHEDULER_PORT)),  # noqa: S104  (in its container)
                     *("--dashboard-address", f":{DASHBOARD_PORT}"),
                 ],
                 env=args.client_env,

@@ -41,9 +41,7 @@ class FlowStorage(pulumi.ComponentResource):
         minio = args.minio
         self._args = args
         self._first_block: list[Block] = []
-        in_minio = pulumi.ResourceOptions(
-            parent=self, depends_on=[minio.container], deleted_with=minio.container
-        )
+        in_minio = pulumi.ResourceOptions(parent=self, depends_on=[minio.container], deleted_with=minio.container)
         bucket, user_name = args.settings.bucket, args.settings.user
         # Kept through a `down`, as MinIO's volume is that knows the user.
         child = pulumi.ResourceOptions(parent=self)

@@ -106,7 +106,10 @@ def _hash(
 ) -> str:
     digest = hashlib.sha256()
     parts = [
-        *((path.as_posix(), f"{os.access(source, os.X_OK)}".encode() + source.read_bytes()) for path, source in recipe.items()),
+        *(
+            (path.as_posix(), f"{os.access(source, os.X_OK)}".encode() + source.read_bytes())
+            for path, source in recipe.items()
+        ),
         *((file, text.encode()) for file, text in sorted(files.items())),
         *((f"--build-arg {key}", value.encode()) for key, value in sorted(build_args.items())),
         *((f"artefact {a.name}", a.key.encode()) for a in [needed] if a),

@@ -9,6 +9,7 @@ import pulumi
 from components.image import BuildArgs, Image, build, pulled
 from settings import ImageSettings, ImageSource
 
+
 class Images(pulumi.ComponentResource):
     """The images that the containers run; all built ones stand on `prefect` or, with source `build`, on Debian."""
 
@@ -31,7 +32,9 @@ class Images(pulumi.ComponentResource):
 
     def postgres(self) -> Image:
         """The Postgres image."""
-        return self._server("postgres", self._args.postgres, BuildArgs("postgres", self._base, build_args=self._proxies()))
+        return self._server(
+            "postgres", self._args.postgres, BuildArgs("postgres", self._base, build_args=self._proxies())
+        )
 
     def minio(self) -> Image:
         """The MinIO image."""
@@ -49,11 +52,8 @@ class Images(pulumi.ComponentResource):
 
     def _python(self, name: str, recipe: str, parent: Image | str, files: dict[str, str]) -> Image:
         index = {"INDEX_URL": self._args.index_url} if self._args.index_url else {}
-        return build(
-            name, BuildArgs(recipe, parent, files=files, build_args={**index, **self._proxies()}), self._opts
-        )
+        return build(name, BuildArgs(recipe, parent, files=files, build_args={**index, **self._proxies()}), self._opts)
 
     def _proxies(self) -> dict[str, str]:
         proxy = self._args.proxy
         return {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}
-

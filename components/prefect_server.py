@@ -58,7 +58,7 @@ class PrefectServer(pulumi.ComponentResource):
                 command=[
                     "wait-for",
                     f"{args.database.host}:5432",
-                    *("prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PORT)),
+                    *("prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PORT)),  # noqa: S104  (in its container)
                 ],
                 env={
                     **args.result_env,

@@ -134,9 +134,7 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
         restart="no" if args.interactive else "unless-stopped",
         opts=pulumi.ResourceOptions.merge(
             # These three are recorded but not applied by an update.
-            pulumi.ResourceOptions(
-                delete_before_replace=True, replace_on_changes=["healthcheck", "tmpfs", "init"]
-            ),
+            pulumi.ResourceOptions(delete_before_replace=True, replace_on_changes=["healthcheck", "tmpfs", "init"]),
             opts,
         ),
     )
@@ -175,8 +173,5 @@ def data_volume(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOption
 def http_health(port: int, path: str) -> list[str]:
     """A health check that needs nothing but bash in the image: `path` on localhost answers with status 200."""
     request = f"GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n"
-    return [
-        "bash",
-        "-c",
-        f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf '{request}' >&3 && read -r status <&3 && [[ $status == *' 200 '* ]]",
-    ]
+    ask = f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf '{request}' >&3"
+    return ["bash", "-c", f"{ask} && read -r status <&3 && [[ $status == *' 200 '* ]]"]

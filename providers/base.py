@@ -196,9 +196,7 @@ class DeclaredProvider(ResourceProvider, Generic[DeclaredT]):
 
     def changed(self, old: Props, new: Props) -> list[str]:
         """Return the names of the inputs that differ."""
-        return [
-            name for name in self.inputs() if has_unknown(new.get(name)) or old.get(name) != new.get(name)
-        ]
+        return [name for name in self.inputs() if has_unknown(new.get(name)) or old.get(name) != new.get(name)]
 
     def args(self, props: Props) -> DeclaredT:
         """Return properties as arguments; what the state of an older version lacks is its default or None."""

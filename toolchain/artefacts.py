@@ -60,9 +60,7 @@ def artefact(name: str) -> Artefact:
     """
     recipe = _RECIPES[name]
     key = _key(RECIPES / name)
-    return Artefact(
-        name, key, cache() / name / key / recipe.file, recipe.minutes, recipe.megabytes, recipe.what
-    )
+    return Artefact(name, key, cache() / name / key / recipe.file, recipe.minutes, recipe.megabytes, recipe.what)
 
 
 def built(made: Artefact) -> bool:

@@ -44,18 +44,14 @@ def tree(source: str | Path) -> Tree:
     """
     root = Path(source)
     if not root.is_dir():
-        raise ValueError(
-            f"{root} is not a directory: there is nothing to upload. Name the directory of the project."
-        )
+        raise ValueError(f"{root} is not a directory: there is nothing to upload. Name the directory of the project.")
     files = {
         path.relative_to(root).as_posix(): _md5(path.read_bytes())
         for path in sorted(root.rglob("*"))
         if path.is_file() and path.suffix != ".pyc" and IGNORED.isdisjoint(path.relative_to(root).parts)
     }
     if not files:
-        raise ValueError(
-            f"{root} holds no file: there is nothing to upload. Name the directory of the project."
-        )
+        raise ValueError(f"{root} holds no file: there is nothing to upload. Name the directory of the project.")
     listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
     return Tree(hashlib.sha256(listing.encode()).hexdigest()[:16], files)
 
@@ -101,9 +97,7 @@ class ObjectTreeProvider(MinioProvider[ObjectTreeArgs]):
         for name, digest in args.files.items():
             content = (Path(args.source) / name).read_bytes()
             if _md5(content) != digest:
-                raise ProviderError(
-                    f"{args.source}/{name} has changed since the preview. Run the command again."
-                )
+                raise ProviderError(f"{args.source}/{name} has changed since the preview. Run the command again.")
             client.s3.put_object(
                 bucket_name=args.bucket,
                 object_name=f"{args.object_prefix}/{name}",

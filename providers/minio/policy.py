@@ -22,9 +22,7 @@ def document(value: Value) -> str | None:
     """Look at the form alone; the server judges the rest."""
     if isinstance(value, Mapping) and isinstance(value.get("Statement"), list) and value["Statement"]:
         return None
-    return (
-        'must be a policy document with a list of statements: {"Version": "2012-10-17", "Statement": [...]}'
-    )
+    return 'must be a policy document with a list of statements: {"Version": "2012-10-17", "Statement": [...]}'
 
 
 def canonical(policy: Value) -> Value:
@@ -32,9 +30,7 @@ def canonical(policy: Value) -> Value:
     if isinstance(policy, Mapping):
         return {key: canonical(item) for key, item in policy.items() if item not in ("", {}, [])}
     if isinstance(policy, list):
-        ordered = sorted(
-            (canonical(item) for item in policy), key=lambda item: json.dumps(item, sort_keys=True)
-        )
+        ordered = sorted((canonical(item) for item in policy), key=lambda item: json.dumps(item, sort_keys=True))
         return ordered[0] if len(ordered) == 1 else ordered
     return policy
 

@@ -50,7 +50,5 @@ class PolicyAttachmentProvider(MinioProvider[PolicyAttachmentArgs]):
 class PolicyAttachment(Resource, module="minio", name="PolicyAttachment"):
     """A policy attached to a user; it depends on both."""
 
-    def __init__(
-        self, name: str, args: PolicyAttachmentArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: PolicyAttachmentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(PolicyAttachmentProvider(), name, args, opts)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 3.0
 UNKNOWN_CALLER: Final = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 REFUSED: Final = UNKNOWN_CALLER | {"AccessDenied"}
-NOT_READY: Final = frozenset(
-    {"XMinioServerNotInitialized", "ServiceUnavailable", "SlowDown", "502", "503", "504"}
-)
+NOT_READY: Final = frozenset({"XMinioServerNotInitialized", "ServiceUnavailable", "SlowDown", "502", "503", "504"})
 
 MinioArgsT = TypeVar("MinioArgsT", bound=Args[MinioConnection])
 

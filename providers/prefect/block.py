@@ -67,9 +67,7 @@ class BlockProvider(PrefectProvider[BlockArgs]):
 
         _, schema_id = _type(client, args)
         document = client.read_block_document_by_name(args.block, args.block_type, include_secrets=False)
-        update = BlockDocumentUpdate(
-            block_schema_id=schema_id, data=dict(plain(args.data)), merge_existing_data=False
-        )
+        update = BlockDocumentUpdate(block_schema_id=schema_id, data=dict(plain(args.data)), merge_existing_data=False)
         client.update_block_document(document.id, update)
         return {}
 

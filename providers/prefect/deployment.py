@@ -110,9 +110,7 @@ class DeploymentProvider(PrefectProvider[DeploymentArgs]):
         "deployment": name_rule,
         "pool": name_rule,
         "queue": name_rule,
-        "entrypoint": matching(
-            r"[^:]+\.py:[A-Za-z_]\w*", "must be <file>.py:<function>, e.g. dask_flow.py:greetings"
-        ),
+        "entrypoint": matching(r"[^:]+\.py:[A-Za-z_]\w*", "must be <file>.py:<function>, e.g. dask_flow.py:greetings"),
         "schedules": schedules_rule,
     }
 
@@ -199,8 +197,7 @@ def parameter_schema(source: str, entrypoint: str) -> Props:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ProviderError(
-            f"the parameters of {entrypoint} can't be read from {source}: {reason}. "
-            "Mend the file or the entrypoint."
+            f"the parameters of {entrypoint} can't be read from {source}: {reason}. Mend the file or the entrypoint."
         )
     # What the file itself prints comes first.
     schema: Props = json.loads(done.stdout.splitlines()[-1])
@@ -251,9 +248,7 @@ def _new(schedule: Schedule) -> DeploymentScheduleCreate:
     )
 
 
-def _bring_schedules(
-    client: SyncPrefectClient, deployment: DeploymentResponse, asked: Sequence[Schedule]
-) -> None:
+def _bring_schedules(client: SyncPrefectClient, deployment: DeploymentResponse, asked: Sequence[Schedule]) -> None:
     """One by one: replacing the list would start again what somebody paused in the UI."""
     wanted = {_key(schedule): schedule for schedule in asked}
     for real in deployment.schedules:

@@ -57,7 +57,7 @@ class Program:
 
     def measure(self) -> None:
         """Take one more time of each."""
-        argv = [VENV / "bin" / "python", "-c", self.imports]
+        argv: list[str | Path] = [VENV / "bin" / "python", "-c", self.imports]
         self.loads.append(_timed(lambda: run(argv, timeout=SECONDS, env=self.env, cwd=self.directory)))
         self.previews.append(_timed(lambda: self.pulumi("preview", "--expect-no-changes")))
 

@@ -137,7 +137,7 @@ class Environment:
 
     def http(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         """Call the stack's Prefect API; JSON in and out."""
-        import httpx  # noqa: PLC0415  (slow, and only some tests call)
+        import httpx
 
         url = f"http://127.0.0.1:{4200 + int(self.settings.get('port_offset', 0))}/api{path}"
         response = httpx.request(method or ("POST" if body is not None else "GET"), url, json=body, timeout=30)
@@ -208,7 +208,11 @@ def environment(directory: Path, stack: str, offset: int, **settings: Any) -> It
 
 def remove_all(env: Environment) -> None:
     """Remove the stack's objects from the engine, whatever state Pulumi is in."""
-    for kind, command in (("container", ["rm", "--force"]), ("volume", ["volume", "rm"]), ("network", ["network", "rm"])):
+    for kind, command in (
+        ("container", ["rm", "--force"]),
+        ("volume", ["volume", "rm"]),
+        ("network", ["network", "rm"]),
+    ):
         for name in env.objects(kind):
             docker(*command, name, ok=False)
     for image in env.objects("image"):

@@ -12,7 +12,9 @@ def steps(env: Environment, *words: str) -> dict[str, str]:
     text = env.pulumi("preview", "--json", "--non-interactive", *words).text
     shown = json.loads(text[text.index("\n{\n") :] if not text.startswith("{") else text)
     return {
-        step["urn"].rpartition("$")[2].partition("::")[0].rpartition(":")[2] + "::" + step["urn"].rpartition("::")[2]: step["op"]
+        step["urn"].rpartition("$")[2].partition("::")[0].rpartition(":")[2]
+        + "::"
+        + step["urn"].rpartition("::")[2]: step["op"]
         for step in shown["steps"]
         if step["op"] != "same"
     }
@@ -99,7 +101,8 @@ def test_a_worker_that_is_replaced_finishes_its_runs(env: Environment) -> None:
     """A run of 30 seconds survives a change of its worker's image."""
     slow = env.root / "flows/greetings/slow_flow.py"
     slow.write_text(
-        "import time\nfrom prefect import flow\n\n@flow(log_prints=True)\ndef slow():\n    time.sleep(30)\n    print('done')\n"
+        "import time\nfrom prefect import flow\n\n"
+        "@flow(log_prints=True)\ndef slow():\n    time.sleep(30)\n    print('done')\n"
     )
     flows = json.loads(json.dumps(env.settings["flows"]))
     changed = json.loads(json.dumps(flows))
@@ -113,7 +116,12 @@ def test_a_worker_that_is_replaced_finishes_its_runs(env: Environment) -> None:
         env.write_settings(workers={"dask": {"pool": "dask-pool", "queues": ["dask-queue"], "memory_mb": 1100}})
         worker = env.name("prefect-worker-dask-1")
         planned = steps(env)
-        assert planned["Container::prefect-worker-dask-1"] in {"replace", "update", "create-replacement", "delete-replaced"}
+        assert planned["Container::prefect-worker-dask-1"] in {
+            "replace",
+            "update",
+            "create-replacement",
+            "delete-replaced",
+        }
         before = docker("inspect", "--format", "{{.Id}}", worker)
         env.apply("--replace", env.urn("Container", "prefect-worker-dask-1"))
         assert docker("inspect", "--format", "{{.Id}}", worker) != before

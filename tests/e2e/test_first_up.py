@@ -26,7 +26,7 @@ def test_greetings_ran_all_tasks_on_dask_with_every_letter(env: Environment) -> 
     logs = env.logs(flow_run["id"])
     hosts = re.findall(r"^(?:hello|goodbye) .+ \(on (\S+)\)$", logs, re.MULTILINE)
     assert len(hosts) == 10, logs
-    assert {host for host in hosts} <= {env.name("dask-worker-1"), env.name("dask-worker-2")}
+    assert set(hosts) <= {env.name("dask-worker-1"), env.name("dask-worker-2")}
     for name in ("Wojciech", "Dawid", "Michał", "Adam", "Rafał"):
         assert f"hello {name}" in logs
         assert f"goodbye {name}" in logs
@@ -35,7 +35,9 @@ def test_greetings_ran_all_tasks_on_dask_with_every_letter(env: Environment) -> 
 def test_a_second_up_changes_nothing(env: Environment) -> None:
     text = env.up().text
     assert re.search(r"\d+ unchanged", text)
-    assert not re.search(r"\d+ (created|updated|replaced|deleted)|[+~-]\d* ?\d+ (to|created|updated|deleted)", text), text
+    assert not re.search(r"\d+ (created|updated|replaced|deleted)|[+~-]\d* ?\d+ (to|created|updated|deleted)", text), (
+        text
+    )
 
 
 def test_a_preview_expects_no_changes(env: Environment) -> None:
@@ -47,7 +49,9 @@ def test_a_refresh_finds_nothing(env: Environment) -> None:
 
 
 def test_every_service_is_healthy(env: Environment) -> None:
-    listed = docker("ps", "--filter", f"label=prefect-environment.stack={env.stack}", "--format", "{{.Names}} {{.Status}}")
+    listed = docker(
+        "ps", "--filter", f"label=prefect-environment.stack={env.stack}", "--format", "{{.Names}} {{.Status}}"
+    )
     unhealthy = [line for line in listed.splitlines() if "(healthy)" not in line]
     assert not unhealthy
     assert len(listed.splitlines()) == 7

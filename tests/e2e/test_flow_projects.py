@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.e2e.environment import Environment, docker
 
-FLOW = '''\
+FLOW = """\
 import pandas as pd
 from helper import doubled
 from prefect import flow, task
@@ -22,7 +22,7 @@ def sums(numbers: list[int] = [1, 2, 3]):
     result = doubled(total(numbers))
     print(f"pandas {pd.__version__} says {result}")
     return result
-'''
+"""
 READ_BACK = """\
 import sys
 from prefect.client.orchestration import get_client
@@ -32,7 +32,9 @@ with get_client(sync_client=True) as client:
 
 
 def ids(env: Environment) -> dict[str, str]:
-    return {name: docker("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name) for name in env.objects("container")}
+    return {
+        name: docker("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name) for name in env.objects("container")
+    }
 
 
 def test_it_runs_with_its_packages_and_restarts_nobody(env: Environment, tmp_path: Path) -> None:

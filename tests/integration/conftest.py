@@ -43,9 +43,7 @@ def running_minio(directory: Path, password: str, port: int | None = None) -> It
     """Run the MinIO that the environment runs, on what `directory` holds, until the block ends."""
     binary = artefact("minio")
     if not built(binary):
-        pytest.fail(
-            f"{binary.path} is missing: run `scripts/toolchain minio` (about {binary.minutes} minutes)"
-        )
+        pytest.fail(f"{binary.path} is missing: run `scripts/toolchain minio` (about {binary.minutes} minutes)")
     port = port or free_port()
     endpoint = f"127.0.0.1:{port}"
     command = [

@@ -353,9 +353,7 @@ class Lifecycle:
         failing(engine.destroy, *case.secrets)
         assert case.holds(program)
 
-    def test_read_keeps_the_state_of_an_unreachable_server(
-        self, case: Case, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_read_keeps_the_state_of_an_unreachable_server(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         self._read_keeps(case, case.unreachable, monkeypatch)
 
     def test_read_keeps_the_state_where_credentials_are_refused(

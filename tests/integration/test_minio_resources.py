@@ -199,9 +199,9 @@ def access_key(minio: RunningMinio, _tmp: Path) -> Case:
 
     def taken() -> None:
         endpoint = minio.connection["url"].removeprefix("http://")
-        MinioAdmin(
-            endpoint=endpoint, credentials=StaticProvider(who, password), secure=False
-        ).add_service_account(access_key=name, secret_key="somebody's-secret")
+        MinioAdmin(endpoint=endpoint, credentials=StaticProvider(who, password), secure=False).add_service_account(
+            access_key=name, secret_key="somebody's-secret"
+        )
 
     def made_by_root() -> None:
         vanish()

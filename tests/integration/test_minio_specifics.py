@@ -111,29 +111,21 @@ def worker(minio_server: RunningMinio, name: str) -> dict[str, str]:
     return {"bucket": name, "access_key": key, "secret_key": secret}
 
 
-def test_an_access_key_may_what_its_user_may_and_no_more(
-    minio_server: RunningMinio, worker: dict[str, str]
-) -> None:
+def test_an_access_key_may_what_its_user_may_and_no_more(minio_server: RunningMinio, worker: dict[str, str]) -> None:
     endpoint = minio_server.connection["url"].removeprefix("http://")
     access_key, secret_key = worker["access_key"], worker["secret_key"]
     # With a region, since the client would look it up, which this user may not.
-    s3 = Minio(
-        endpoint=endpoint, access_key=access_key, secret_key=secret_key, secure=False, region="us-east-1"
-    )
+    s3 = Minio(endpoint=endpoint, access_key=access_key, secret_key=secret_key, secure=False, region="us-east-1")
     s3.put_object(bucket_name=worker["bucket"], object_name="result", data=io.BytesIO(b"1"), length=1)
     assert s3.get_object(bucket_name=worker["bucket"], object_name="result").data == b"1"
     with pytest.raises(S3Error, match="AccessDenied"):
-        s3.put_object(
-            bucket_name=f"{worker['bucket']}-other", object_name="x", data=io.BytesIO(b"1"), length=1
-        )
+        s3.put_object(bucket_name=f"{worker['bucket']}-other", object_name="x", data=io.BytesIO(b"1"), length=1)
     admin = MinioAdmin(endpoint=endpoint, credentials=StaticProvider(access_key, secret_key), secure=False)
     with pytest.raises(MinioAdminException, match="AccessDenied"):
         admin.user_list()
 
 
-def test_an_access_key_for_a_user_who_may_nothing_says_what_is_missing(
-    minio_server: RunningMinio, name: str
-) -> None:
+def test_an_access_key_for_a_user_who_may_nothing_says_what_is_missing(minio_server: RunningMinio, name: str) -> None:
     password = secrets.token_hex(12)
     minio_server.admin.user_add(name, password)
     inputs = program(

@@ -276,17 +276,13 @@ class TestSession:
 
 
 class TestWorkPool:
-    def test_the_template_of_the_type_is_left_alone(
-        self, prefect_server: RunningPrefect, tmp_path: Path
-    ) -> None:
+    def test_the_template_of_the_type_is_left_alone(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
         case = work_pool(prefect_server, tmp_path)
         engine, program = case.engine(), case.program()
         engine.up(program)
         name = program["pool"]
         template = {"job_configuration": {"command": "x"}, "variables": {"type": "object", "properties": {}}}
-        prefect_server.send(
-            "PATCH", f"/work_pools/{name}", {"base_job_template": template, "is_paused": True}
-        )
+        prefect_server.send("PATCH", f"/work_pools/{name}", {"base_job_template": template, "is_paused": True})
         assert engine.refresh() == "same"
         assert engine.up(program | {"concurrency_limit": 2}) == "update"
         pool = prefect_server[f"/work_pools/{name}"]
@@ -301,9 +297,7 @@ class TestWorkPool:
 
 
 class TestWorkQueue:
-    def test_one_that_a_deployment_made_is_taken_over(
-        self, prefect_server: RunningPrefect, tmp_path: Path
-    ) -> None:
+    def test_one_that_a_deployment_made_is_taken_over(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
         case = work_queue(prefect_server, tmp_path)
         program = case.program()
         flow = prefect_server.send("POST", "/flows/", {"name": unique("flow")})["id"]
@@ -389,9 +383,7 @@ class TestDeployment:
         assert engine.up(moved) == "update"
         assert engine.up(moved) == "same"
 
-    def test_it_comes_back_to_a_pool_that_was_deleted(
-        self, prefect_server: RunningPrefect, tmp_path: Path
-    ) -> None:
+    def test_it_comes_back_to_a_pool_that_was_deleted(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
         case = deployment(prefect_server, tmp_path)
         engine, program = case.engine(), case.program()
         engine.up(program)
@@ -406,20 +398,14 @@ class TestDeployment:
         case = deployment(prefect_server, tmp_path)
         assert "no-such-pool" in failing(lambda: case.engine().up(case.program(pool="no-such-pool")))
 
-    def test_a_function_that_is_not_there_is_named(
-        self, prefect_server: RunningPrefect, tmp_path: Path
-    ) -> None:
+    def test_a_function_that_is_not_there_is_named(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
         case = deployment(prefect_server, tmp_path)
         assert "nobody" in failing(lambda: case.engine().up(case.program(entrypoint="greet.py:nobody")))
 
 
-def test_the_schema_is_read_without_the_users_prefect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_schema_is_read_without_the_users_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    (tmp_path / "greet.py").write_text(
-        FLOW + "\nseen = print('noise', remembered)\nbroken = remembered.lower()\n"
-    )
+    (tmp_path / "greet.py").write_text(FLOW + "\nseen = print('noise', remembered)\nbroken = remembered.lower()\n")
     schema = parameter_schema(str(tmp_path), "greet.py:greet")
     assert list(schema["properties"]) == ["names", "times"]
     assert schema["required"] == ["names"]

@@ -86,9 +86,7 @@ def deploy(prefect: RunningPrefect, pool: str, directory: Path, seconds: int) ->
 
 
 def run(prefect: RunningPrefect, deployment: str) -> str:
-    created = prefect.send(
-        "POST", f"/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}}
-    )
+    created = prefect.send("POST", f"/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})
     return str(created["id"])
 
 
@@ -141,9 +139,7 @@ def test_a_run_that_outlasts_the_deadline_is_crashed(
     assert "2 s" in ended["message"]
 
 
-def test_it_waits_for_its_pool(
-    prefect_server: RunningPrefect, start: Start, pool: str, tmp_path: Path
-) -> None:
+def test_it_waits_for_its_pool(prefect_server: RunningPrefect, start: Start, pool: str, tmp_path: Path) -> None:
     with start(pool) as worker:
         until(lambda: "not found" in (tmp_path / "log").read_text())
         done = run(prefect_server, deploy(prefect_server, pool, tmp_path, seconds=0))

@@ -19,7 +19,7 @@ from pulumi.runtime.stack import run_pulumi_func
 from settings import NAMESPACE
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = rpc._special_secret_sig  # noqa: SLF001  (the marker that state uses)
+SECRET = rpc._special_secret_sig
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def record(settings: Mapping[str, Any] | None = None, stack: str = "test") -> li
 def revealed(value: Any) -> Any:
     """`value` with secrets opened."""
     if isinstance(value, Mapping):
-        if value.get(rpc._special_sig_key) == SECRET:  # noqa: SLF001
+        if value.get(rpc._special_sig_key) == SECRET:
             return revealed(value["value"])
         return {key: revealed(item) for key, item in value.items()}
     return [revealed(item) for item in value] if isinstance(value, list) else value
@@ -107,4 +107,4 @@ def revealed(value: Any) -> Any:
 
 def is_secret(value: Any) -> bool:
     """Whether `value` as a whole is marked secret."""
-    return isinstance(value, Mapping) and value.get(rpc._special_sig_key) == SECRET  # noqa: SLF001
+    return isinstance(value, Mapping) and value.get(rpc._special_sig_key) == SECRET

@@ -41,7 +41,7 @@ def _stack(request: pytest.FixtureRequest) -> list[Recorded]:
 
 @pytest.fixture(scope="module")
 def _module_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tests.unit import conftest  # noqa: PLC0415
+    from tests.unit import conftest
 
     with pytest.MonkeyPatch.context() as patch:
         conftest.project(patch, tmp_path_factory.mktemp("project"))
@@ -300,7 +300,10 @@ def test_replicas_are_containers() -> None:
         ({"cli": False}, {"prefect-cli"}),
         ({"dask": False}, {"dask-scheduler", "dask-worker-1", "dask-worker-2"}),
         ({"minio": False}, {"minio"}),
-        ({"orion": False, "agent": False, "cli": False}, {"postgres", "prefect-server", "prefect-worker-dask-1", "prefect-cli"}),
+        (
+            {"orion": False, "agent": False, "cli": False},
+            {"postgres", "prefect-server", "prefect-worker-dask-1", "prefect-cli"},
+        ),
     ],
 )
 def test_profiles_switch_parts_off(stack: list[Recorded], profiles: Mapping[str, bool], gone: set[str]) -> None:

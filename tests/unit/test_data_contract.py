@@ -22,9 +22,11 @@ def test_the_same_terms_are_fine() -> None:
 def test_other_terms_are_refused_with_volume_change_and_fix() -> None:
     asked = {**AGREED, "terms": {"Postgres major version": "17", "images.source": "registry"}}
     assert failures(AGREED, asked) == [
-        "the volume p-dev-postgres-data holds data that needs the old value, and would be unreadable: "
-        "Postgres major version from 15 to 17, images.source from build to registry. "
-        "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"
+        (
+            "the volume p-dev-postgres-data holds data that needs the old value, and would be unreadable: "
+            "Postgres major version from 15 to 17, images.source from build to registry. "
+            "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"
+        )
     ]
 
 

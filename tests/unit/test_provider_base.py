@@ -195,10 +195,7 @@ def test_an_error_of_a_library_shows_no_secret_and_brings_no_context() -> None:
     printed = "".join(traceback.format_exception(caught.value))
     assert UNSPEAKABLE not in printed
     assert "pa$$" not in printed
-    assert (
-        "Cannot create thing 'cup' on Shelf shelf (http://shelf): ValueError: can't paint with [secret]"
-        in printed
-    )
+    assert "Cannot create thing 'cup' on Shelf shelf (http://shelf): ValueError: can't paint with [secret]" in printed
 
 
 def test_create_waits_for_a_server_that_comes_late() -> None:
@@ -211,9 +208,7 @@ def test_create_waits_for_a_server_that_comes_late() -> None:
 
 def test_waiting_ends_at_the_deadline_and_says_so() -> None:
     start = time.monotonic()
-    with pytest.raises(
-        ProviderError, match=r"no answer \(closed, for 0\.3 s\)\. Check that its container runs"
-    ):
+    with pytest.raises(ProviderError, match=r"no answer \(closed, for 0\.3 s\)\. Check that its container runs"):
         ThingProvider(Shelf(closed=1000)).create(props())
     assert time.monotonic() - start < 2
 

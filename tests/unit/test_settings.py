@@ -11,7 +11,11 @@ import yaml
 from settings import NAMESPACE, ImageSource, Settings, SettingsError, parse, requirement_lines
 
 ROOT = Path(__file__).resolve().parents[2]
-GREETINGS = {"path": "flows/greetings", "worker": "dask", "deployments": {"d": {"entrypoint": "dask_flow.py:greetings"}}}
+GREETINGS = {
+    "path": "flows/greetings",
+    "worker": "dask",
+    "deployments": {"d": {"entrypoint": "dask_flow.py:greetings"}},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -30,39 +34,53 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
     [
         (
             {"imagse": {}},
-            "imagse: there is no such setting; it would be ignored. Remove it, or look for its name in "
-            "docs/settings.md",
+            (
+                "imagse: there is no such setting; it would be ignored. Remove it, or look for its name in "
+                "docs/settings.md"
+            ),
         ),
         (
             {"postgres": {"pasword": "x"}},
-            "postgres.pasword: there is no such setting; it would be ignored. Remove it, or look for its name in "
-            "docs/settings.md",
+            (
+                "postgres.pasword: there is no such setting; it would be ignored. Remove it, or look for its name in "
+                "docs/settings.md"
+            ),
         ),
         ({"images": {"source": "pull"}}, "images.source: Input should be 'registry' or 'build'"),
         (
             {"images": {"index_url": "https://me:pw@index.example/simple"}},
-            "images.index_url: the URL holds a password, which would be readable in the image's history; use a host "
-            "that needs none, or put the credentials into the proxy itself",
+            (
+                "images.index_url: the URL holds a password, which would be readable in the image's history; use a "
+                "host that needs none, or put the credentials into the proxy itself"
+            ),
         ),
         (
             {"images": {"proxy": "http://me:pw@proxy.example:3128"}},
-            "images.proxy: the URL holds a password, which would be readable in the image's history; use a host "
-            "that needs none, or put the credentials into the proxy itself",
+            (
+                "images.proxy: the URL holds a password, which would be readable in the image's history; use a host "
+                "that needs none, or put the credentials into the proxy itself"
+            ),
         ),
         (
             {"images": {"ca_bundle": "no/such.pem"}},
-            "images.ca_bundle: no/such.pem is no PEM file with certificates; builds would fail on TLS. Name an "
-            "existing file",
+            (
+                "images.ca_bundle: no/such.pem is no PEM file with certificates; builds would fail on TLS. Name an "
+                "existing file"
+            ),
         ),
         (
             {"images": {"postgres": "postgres:latest"}},
-            "images.postgres: postgres:latest does not say a version, and another major version can't read the data. "
-            "Use a tag that begins with it, such as postgres:17.10-bookworm",
+            (
+                "images.postgres: postgres:latest does not say a version, and another major version can't read the "
+                "data. Use a tag that begins with it, such as postgres:17.10-bookworm"
+            ),
         ),
         (
             {"profiles": {"orion": False, "cli": False}},
-            "profiles.agent: the workers would have no API to talk to. Set profiles.orion: true or profiles.agent: "
-            "false",
+            (
+                "profiles.agent: the workers would have no API to talk to. Set profiles.orion: true or profiles.agent: "
+                "false"
+            ),
         ),
         (
             {"profiles": {"orion": False, "agent": False}},
@@ -70,13 +88,17 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
         ),
         (
             {"profiles": {"minio": False}, "flows": {"g": GREETINGS}},
-            "flows: deployments live in the Prefect server and their code in MinIO. Set profiles.orion and "
-            "profiles.minio to true, or remove the flows",
+            (
+                "flows: deployments live in the Prefect server and their code in MinIO. Set profiles.orion and "
+                "profiles.minio to true, or remove the flows"
+            ),
         ),
         (
             {"dask": {"address": "scheduler.example:8786"}},
-            "dask.address: it names an external cluster while profiles.dask starts another one that nothing would "
-            "use. Set profiles.dask: false or remove the address",
+            (
+                "dask.address: it names an external cluster while profiles.dask starts another one that nothing would "
+                "use. Set profiles.dask: false or remove the address"
+            ),
         ),
         (
             {"dask": {"image_of": "pandas"}},
@@ -92,18 +114,24 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
         ),
         (
             {"flows": {"g": {**GREETINGS, "worker": "dusk"}}},
-            "flows.g.worker: there is no workers.dusk, so its runs would stay late for ever. Name one of: dask; or "
-            "leave it out to get one of its own",
+            (
+                "flows.g.worker: there is no workers.dusk, so its runs would stay late for ever. Name one of: dask; or "
+                "leave it out to get one of its own"
+            ),
         ),
         (
             {"flows": {"g": {**GREETINGS, "queue": "slow"}}},
-            "flows.g.queue: workers.dask does not serve slow, so its runs would stay late for ever. Name one of: "
-            "dask-queue",
+            (
+                "flows.g.queue: workers.dask does not serve slow, so its runs would stay late for ever. Name one of: "
+                "dask-queue"
+            ),
         ),
         (
             {"flows": {"dask": {key: GREETINGS[key] for key in ("path", "deployments")}}},
-            "flows.dask: its own worker would be named like workers.dask. Set flows.dask.worker: dask to use that "
-            "one, or rename either",
+            (
+                "flows.dask: its own worker would be named like workers.dask. Set flows.dask.worker: dask to use that "
+                "one, or rename either"
+            ),
         ),
         (
             {"flows": {"g": {**GREETINGS, "path": "flows/none"}}},
@@ -111,13 +139,17 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
         ),
         (
             {"flows": {"g": {**GREETINGS, "deployments": {"d": {"entrypoint": "no.py:f"}}}}},
-            "flows.g: deployments.d.entrypoint: flows/greetings/no.py does not exist; every run would fail. Mend the "
-            "file's name",
+            (
+                "flows.g: deployments.d.entrypoint: flows/greetings/no.py does not exist; every run would fail. Mend "
+                "the file's name"
+            ),
         ),
         (
             {"workers": {"dask": {"pool": "p"}, "other": {"pool": "p"}}},
-            "workers.other.pool: p is already the pool of dask; two workers with different packages would take each "
-            "other's runs. Give it a pool of its own, or use replicas",
+            (
+                "workers.other.pool: p is already the pool of dask; two workers with different packages would take "
+                "each other's runs. Give it a pool of its own, or use replicas"
+            ),
         ),
         (
             {
@@ -130,8 +162,10 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
                     }
                 }
             },
-            "flows.g.deployments.d.schedules.0: a schedule has either `cron` or `interval_seconds`; it would never "
-            "run. Give one of them",
+            (
+                "flows.g.deployments.d.schedules.0: a schedule has either `cron` or `interval_seconds`; it would never "
+                "run. Give one of them"
+            ),
         ),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
@@ -158,13 +192,17 @@ def test_requirements_beside_a_shared_worker_are_refused(tmp_path: Path) -> None
     (tmp_path / "f.py").write_text("")
     (tmp_path / "requirements.txt").write_text("pandas\n")
     flow = {"path": str(tmp_path), "worker": "dask", "deployments": {"d": {"entrypoint": "f.py:f"}}}
-    assert any("would not be installed, since workers.dask is shared" in line for line in problems({"flows": {"g": flow}}))
+    assert any(
+        "would not be installed, since workers.dask is shared" in line for line in problems({"flows": {"g": flow}})
+    )
 
 
 def test_a_project_that_names_no_worker_gets_one_with_its_packages(tmp_path: Path) -> None:
     (tmp_path / "f.py").write_text("")
     (tmp_path / "requirements.txt").write_text("# ours\npandas==2.3.3  # frames\n\n")
-    settings = parse({"flows": {"sums": {"path": str(tmp_path), "deployments": {"d": {"entrypoint": "f.py:f"}}}}}, "dev")
+    settings = parse(
+        {"flows": {"sums": {"path": str(tmp_path), "deployments": {"d": {"entrypoint": "f.py:f"}}}}}, "dev"
+    )
     worker = settings.all_workers()["sums"]
     assert (worker.pool, worker.queues, worker.requirements) == ("sums", ("default",), ("pandas==2.3.3",))
 
@@ -193,7 +231,11 @@ def test_flow_name_is_what_prefect_makes_of_the_function() -> None:
 
 @pytest.mark.parametrize(
     ("reference", "major"),
-    [("postgres:17.10-bookworm@sha256:" + "0" * 64, "17"), ("host:5000/postgres:18", "18"), ("postgres:16-alpine", "16")],
+    [
+        ("postgres:17.10-bookworm@sha256:" + "0" * 64, "17"),
+        ("host:5000/postgres:18", "18"),
+        ("postgres:16-alpine", "16"),
+    ],
 )
 def test_postgres_major_comes_from_the_tag(reference: str, major: str) -> None:
     assert parse({"images": {"postgres": reference}}, "dev").images.postgres_major == major

@@ -68,9 +68,7 @@ def test_the_clones_packages_come_first_on_the_path(home: Path, monkeypatch: pyt
     assert not [part for part in path if part.startswith(str(home))], "nothing was built, so nothing is added"
 
 
-def test_plugins_on_the_path_or_in_pulumis_home_are_found(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plugins_on_the_path_or_in_pulumis_home_are_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(home / "bin"))
     assert not tools.plugin_installed("docker")
     installed = home / "pulumi" / "plugins" / f"resource-docker-v{tools.PLUGINS['docker']}"

@@ -37,9 +37,7 @@ def test_at_the_time_limit_the_children_end_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "to_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_an_interrupted_program_ends_in_its_own_time(
-    tmp_path: Path, number: signal.Signals, to_group: bool
-) -> None:
+def test_an_interrupted_program_ends_in_its_own_time(tmp_path: Path, number: signal.Signals, to_group: bool) -> None:
     saved = tmp_path / "saved"
     program = f"""
 import pathlib, sys, time
@@ -67,9 +65,7 @@ sys.exit(attend([sys.executable, "-c", {program!r}], env=os.environ, cwd=pathlib
     assert saved.exists()
 
 
-def test_one_plan_is_asked_about_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_plan_is_asked_about_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     questions: list[str] = []
 
     def answer(question: str) -> str:

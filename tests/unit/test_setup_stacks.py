@@ -93,9 +93,7 @@ def test_settings_with_a_salt_are_used_as_they_are(clone: Path) -> None:
     assert not (clone / ".local").exists()
 
 
-def test_pulumi_gets_the_one_stack_and_its_settings_file(
-    clone: Path, env: dict[str, str], backend: Path
-) -> None:
+def test_pulumi_gets_the_one_stack_and_its_settings_file(clone: Path, env: dict[str, str], backend: Path) -> None:
     (backend / "dev.json").touch()
     copy = str(clone / ".local" / "Pulumi.dev.yaml")
     complete = ["--stack", "dev", "--config-file", copy]
@@ -106,9 +104,7 @@ def test_pulumi_gets_the_one_stack_and_its_settings_file(
 
 
 @pytest.mark.parametrize("option", [["--stack", "dev"], ["--stack=dev"], ["-s", "dev"]])
-def test_a_named_stack_is_left_alone(
-    clone: Path, env: dict[str, str], backend: Path, option: list[str]
-) -> None:
+def test_a_named_stack_is_left_alone(clone: Path, env: dict[str, str], backend: Path, option: list[str]) -> None:
     for name in ("dev", "other"):
         (backend / f"{name}.json").touch()
     config = ["--config-file", str(clone / ".local" / "Pulumi.dev.yaml")]

@@ -12,9 +12,7 @@ from prefect.states import Completed, Failed, Running
 from scripts.lib.smoke import Container, diagnose, greetings_problems
 
 NAMES = ["Michał", "Rafał"]
-DASK = Container(
-    "dask-worker-1", "host-dask-1", running=True, out_of_memory=False, memory_setting="dask.memory_mb"
-)
+DASK = Container("dask-worker-1", "host-dask-1", running=True, out_of_memory=False, memory_setting="dask.memory_mb")
 WORKER = Container(
     "prefect-worker-dask-1",
     "host-worker-1",
