@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import pulumi
 
@@ -11,7 +12,7 @@ from components.minio import Minio
 from components.prefect_server import PrefectServer
 from components.prefect_worker import PrefectWorker
 from providers.minio.object_tree import ObjectTree, ObjectTreeArgs, tree
-from providers.prefect.deployment import Deployment, DeploymentArgs
+from providers.prefect.deployment import Deployment, DeploymentArgs, Schedule
 from settings import FlowSettings
 
 
@@ -70,7 +71,7 @@ class FlowProject(pulumi.ComponentResource):
                     pool=args.worker.pool_name,
                     queue=queue,
                     parameters=item.parameters,
-                    schedules=[schedule.model_dump(exclude_none=True) for schedule in item.schedules],
+                    schedules=[cast("Schedule", each.model_dump(exclude_none=True)) for each in item.schedules],
                     tags=item.tags,
                     description=item.description,
                     concurrency_limit=item.concurrency_limit,

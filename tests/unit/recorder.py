@@ -8,7 +8,7 @@ import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pulumi
 from google.protobuf import json_format
@@ -51,7 +51,7 @@ class _Monitor(mocks.MockMonitor):
         self._seen = seen
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
-        response = super().RegisterResource(request)
+        response = super().RegisterResource(request)  # type: ignore[no-untyped-call]  # the SDK's
         self._seen.append(
             Recorded(
                 type=request.type,
@@ -76,7 +76,7 @@ class _Mocks(mocks.Mocks):
         generated = {"value": f"generated-{args.name}", "deployment_id": f"id-of-{args.name}"}
         return f"{args.name}-id", {**args.inputs, **known.get(args.typ, {}), **generated}
 
-    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+    def call(self, args: mocks.MockCallArgs) -> NoReturn:
         raise AssertionError(f"the program must read nothing: {args.token}")
 
 
@@ -90,7 +90,10 @@ def record(settings: Mapping[str, Any] | None = None, stack: str = "test") -> li
         pulumi.runtime.set_all_config(
             {f"{NAMESPACE}:{key}": json.dumps(value) for key, value in (settings or {}).items()}
         )
-        await run_pulumi_func(lambda: runpy.run_path(str(ROOT / "__main__.py")) and None)
+        await run_pulumi_func(run)
+
+    def run() -> None:
+        runpy.run_path(str(ROOT / "__main__.py"))
 
     asyncio.run(program())
     return seen

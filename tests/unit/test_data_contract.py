@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from providers.data_contract import DataContractProvider
 
 AGREED = {"volume": "p-dev-postgres-data", "terms": {"Postgres major version": "15", "images.source": "build"}}
 
 
-def failures(olds: dict[str, object], news: dict[str, object]) -> list[str]:
-    return [failure.reason for failure in DataContractProvider().check(olds, news).failures]
+def failures(olds: Mapping[str, object], news: Mapping[str, object]) -> list[str]:
+    return [failure.reason for failure in DataContractProvider().check(dict(olds), dict(news)).failures]
 
 
 def test_the_first_terms_are_taken() -> None:
