@@ -4,7 +4,8 @@ It is the article's, except that
 
 - it waits for its tasks: without that, Prefect 3 ends the flow run Completed with tasks that never ran;
 - the scheduler's address is `DASK_SCHEDULER_ADDRESS`, set by the stack, and only else `scheduler:8786`;
-- prints go to Prefect's logs, and each says which host the task ran on;
+- tasks log instead of printing, since prints of tasks that share a Dask worker can miss Prefect's logs (it swaps
+  `print` for the whole process), and say which host they ran on;
 - it does not load `dask-block` on import: in the stack that block is where results go by default.
 
 DaskTaskRunner: https://docs.prefect.io/integrations/prefect-dask
@@ -13,24 +14,23 @@ DaskTaskRunner: https://docs.prefect.io/integrations/prefect-dask
 import os
 import socket
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect_dask.task_runners import DaskTaskRunner
 
 
 @task
 def say_hello(name: str) -> None:
     """Say hello."""
-    print(f"hello {name} (on {socket.gethostname()})")
+    get_run_logger().info(f"hello {name} (on {socket.gethostname()})")
 
 
 @task
 def say_goodbye(name: str) -> None:
     """Say goodbye."""
-    print(f"goodbye {name} (on {socket.gethostname()})")
+    get_run_logger().info(f"goodbye {name} (on {socket.gethostname()})")
 
 
 @flow(
-    log_prints=True,
     task_runner=DaskTaskRunner(address=os.environ.get("DASK_SCHEDULER_ADDRESS", "scheduler:8786")),
 )
 def greetings(names: list[str]) -> None:

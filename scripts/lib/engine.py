@@ -115,6 +115,14 @@ def host(setting: str | None) -> str:
     return f"unix://{LOCAL_SOCKET}"
 
 
+def variables(address: str) -> dict[str, str]:
+    """Return what tells Pulumi of the address: nothing of the usual one, since the variable ends in the state.
+
+    With it, `pulumi preview` in a shell without the variable would show a change of the provider.
+    """
+    return {} if address == f"unix://{LOCAL_SOCKET}" else {"DOCKER_HOST": address}
+
+
 def find(address: str) -> Engine | None:
     """Return the engine at an address when it answers."""
     engine = Engine(address)

@@ -29,7 +29,7 @@ class Ready:
     stack: str
     engine: Engine
     env: dict[str, str]
-    """Environment for Pulumi, with DOCKER_HOST as chosen."""
+    """Environment for Pulumi, with DOCKER_HOST where it is needed."""
 
 
 def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: bool = True) -> Ready:
@@ -72,7 +72,7 @@ def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: b
             found = engine.start(address)
     _build(builds, consent)
     _plugins(pulumi_environment())
-    return Ready(choice.name, found, pulumi_environment() | {"DOCKER_HOST": found.host})
+    return Ready(choice.name, found, pulumi_environment() | engine.variables(found.host))
 
 
 def where_state_is() -> str:

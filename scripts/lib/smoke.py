@@ -22,7 +22,7 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from providers.connection import CredentialsError, PrefectConnection, UnreachableError
+from providers.connection import CredentialsError, PrefectConnection, UnreachableError, waiting
 from providers.prefect.server import PrefectServer
 from scripts.lib import engine, stacks
 from scripts.lib.engine import Engine
@@ -39,6 +39,8 @@ GREETING = re.compile(r"(hello|goodbye) (.+) \(on (\S+)\)")
 LABEL = "prefect-environment"
 DASK_WORKER = "dask-worker-"
 PREFECT_WORKER = "prefect-worker-"
+READY_SECONDS = 60.0
+"""How long the API may take to answer at first."""
 SETTLE_SECONDS = 20.0
 """Task runs and logs reach the API a little after the flow run has ended."""
 PAGE = 200
@@ -145,8 +147,12 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
     Raises:
         Failure: it can't be started.
     """
+    connection = PrefectConnection(server="prefect", url=where.api_url)
+    server = PrefectServer()
     try:
-        with PrefectServer().session(PrefectConnection(server="prefect", url=where.api_url), 30) as client:
+        # Right after an `up` the server may still be starting.
+        waiting(server, [connection], lambda client: client.hello(), deadline=READY_SECONDS)
+        with server.session(connection, 30) as client:
             return _smoke(client, where, deployment, timeout)
     except UnreachableError as error:
         raise Failure(

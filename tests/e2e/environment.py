@@ -166,7 +166,7 @@ class Environment:
 
         def whole() -> str:
             text = "\n".join(entry["message"] for entry in self.http("/logs/filter", asked))
-            return text if "exited cleanly" in text or "Finished in state" in text else ""
+            return text if "exited cleanly" in text else ""
 
         text: str = eventually(whole, 30)
         return text

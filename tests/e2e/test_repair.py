@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from minio import Minio
@@ -13,9 +12,8 @@ from tests.e2e.environment import Environment, docker
 
 def root_client(env: Environment) -> Minio:
     """MinIO's administrator, with the password from the stack's state."""
-    shown = env.pulumi("stack", "export", "--show-secrets").text
-    [uploads] = re.findall(r'minio-root-password"[^}]*?"plaintext": "\\"([^"\\]+)\\""', shown.replace("\n", " "))[:1]
-    return Minio(f"127.0.0.1:{9000 + env.settings['port_offset']}", "minio-root", uploads, secure=False)
+    password = env.pulumi("stack", "output", "minio_root_password", "--show-secrets").text.strip()
+    return Minio(f"127.0.0.1:{9000 + env.settings['port_offset']}", "minio-root", password, secure=False)
 
 
 def test_bucket_block_queue_and_container_come_back(env: Environment) -> None:
