@@ -458,7 +458,8 @@ def load() -> Settings:
     config = pulumi.Config(NAMESPACE)
     values = {key: config.get_object(key) for key in Settings.model_fields}
     _refuse_plain_secrets(values)
-    return parse({key: value for key, value in values.items() if value is not None}, pulumi.get_stack())
+    # Pulumi.yaml declares every key with an empty default, so an empty one is as good as none.
+    return parse({key: value for key, value in values.items() if value not in (None, {})}, pulumi.get_stack())
 
 
 def parse(values: Mapping[str, object], stack: str) -> Settings:

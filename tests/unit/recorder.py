@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +96,13 @@ def record(settings: Mapping[str, Any] | None = None, stack: str = "test") -> li
     def run() -> None:
         runpy.run_path(str(ROOT / "__main__.py"))
 
-    asyncio.run(program())
+    # Serialising a provider wraps these anew each time, so that a thousand resources would overflow the stack.
+    pristine = {name: getattr(pickle._Pickler, name) for name in ("_batch_setitems", "save_dict")}
+    try:
+        asyncio.run(program())
+    finally:
+        for name, method in pristine.items():
+            setattr(pickle._Pickler, name, method)
     return seen
 
 

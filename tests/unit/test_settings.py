@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from settings import NAMESPACE, ImageSource, Settings, SettingsError, parse, requirement_lines
+from settings import NAMESPACE, ImageSource, Settings, SettingsError, load, parse, requirement_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 GREETINGS = {
@@ -256,3 +256,17 @@ def test_the_two_shipped_stacks_differ_in_the_image_source_only() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port_offset = 1  # type: ignore[misc]
+
+
+def test_pulumi_yaml_describes_every_setting() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert {key: entry["description"] for key, entry in declared.items()} == {
+        f"{NAMESPACE}:{name}": field.description
+        or (getattr(field.annotation, "__doc__", None) or "").splitlines()[0].rstrip(".")
+        for name, field in Settings.model_fields.items()
+    }
+
+
+def test_an_empty_key_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pulumi.Config.get_object", lambda _self, _key: {})
+    assert load() == Settings()

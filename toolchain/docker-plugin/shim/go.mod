@@ -4,10 +4,7 @@ go 1.21
 
 require github.com/hashicorp/terraform-plugin-sdk/v2 v2.33.0
 
-require (
-	github.com/docker/docker v20.10.17+incompatible
-	github.com/terraform-providers/terraform-provider-docker v0.0.0-00010101000000-000000000000
-)
+require github.com/terraform-providers/terraform-provider-docker v0.0.0-00010101000000-000000000000
 
 replace (
 	github.com/hashicorp/terraform-plugin-sdk/v2 => github.com/pulumi/terraform-plugin-sdk/v2 v2.0.0-20260318212141-5525259d096b
