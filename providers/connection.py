@@ -149,8 +149,10 @@ def waiting(
     server: Server[ConnectionT, ClientT],
     connections: Iterable[ConnectionT],
     call: Callable[[ClientT], ResultT],
+    *,
+    seconds: float | None = None,
 ) -> ResultT:
-    """Make `call`, again with growing pauses while the server is unreachable, for DEADLINE seconds.
+    """Make `call`, again with growing pauses while the server is unreachable, for `seconds` (default: DEADLINE).
 
     `call` starts from the beginning each time, so it must look before it makes.
 
@@ -161,13 +163,14 @@ def waiting(
     Raises: UnreachableError after the deadline; CredentialsError at once; whatever else `call` raises.
     """
     known = list(connections)
-    end = time.monotonic() + DEADLINE
+    longest = DEADLINE if seconds is None else seconds
+    end = time.monotonic() + longest
     pause = 0.1
     while True:
         try:
             return probing(server, known, call, timeout=REQUEST)
         except UnreachableError as error:
             if time.monotonic() + pause > end:
-                raise UnreachableError(f"{error}, for {DEADLINE:g} s") from None
+                raise UnreachableError(f"{error}, for {longest:g} s") from None
         time.sleep(pause)
         pause = min(pause * 1.6, LONGEST_PAUSE)

@@ -151,7 +151,7 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
     server = PrefectServer()
     try:
         # Right after an `up` the server may still be starting.
-        waiting(server, [connection], lambda client: client.hello(), deadline=READY_SECONDS)
+        waiting(server, [connection], lambda client: client.hello(), seconds=READY_SECONDS)
         with server.session(connection, 30) as client:
             return _smoke(client, where, deployment, timeout)
     except UnreachableError as error:
