@@ -61,7 +61,8 @@ if on.orion:
     if on.minio:
         storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
 
-worker_images = {name: images.worker_with(name, w.requirements) for name, w in settings.all_workers().items()}
+worker_settings = settings.all_workers() if on.orion or on.dask else {}
+worker_images = {name: images.worker_with(name, worker.requirements) for name, worker in worker_settings.items()}
 
 if on.dask:
     dask_args = DaskArgs(settings.dask, worker_images[settings.dask.image_of], networks.dask, scheduler, flow_env)
@@ -78,7 +79,7 @@ if on.orion:
             PrefectWorkerArgs(worker, worker_images[name], flow_networks, server, flow_env, running=on.agent),
             host,
         )
-        for name, worker in settings.all_workers().items()
+        for name, worker in worker_settings.items()
     }
     projects = [
         FlowProject(

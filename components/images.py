@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import pulumi
 
@@ -11,24 +12,28 @@ from settings import ImageSettings, ImageSource
 
 
 class Images(pulumi.ComponentResource):
-    """The images that the containers run; all built ones stand on `prefect` or, with source `build`, on Debian."""
+    """The images that the containers run, each declared when it is first asked for.
 
-    prefect: Image
-    worker: Image
+    All built ones stand on `prefect` or, with source `build`, on Debian.
+    """
 
     def __init__(self, name: str, args: ImageSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Images", name, None, opts)
         self._args = args
         self._opts = pulumi.ResourceOptions(parent=self)
-        self._base = (
-            build("base", BuildArgs("base", artefact="rootfs"), self._opts)
-            if args.source is ImageSource.BUILD
-            else None
-        )
-        ca_bundle = args.ca_bundle.read_text() if args.ca_bundle else ""
-        self.prefect = self._python("prefect", "prefect", self._base or args.prefect, {"ca-bundle.crt": ca_bundle})
-        self.worker = self._python("worker", "worker", self.prefect, {})
         self.register_outputs({})
+
+    @cached_property
+    def prefect(self) -> Image:
+        """Prefect itself: what the server runs, and what workers stand on."""
+        ca_bundle = self._args.ca_bundle.read_text() if self._args.ca_bundle else ""
+        parent = self._base or self._args.prefect
+        return self._python("prefect", "prefect", parent, {"ca-bundle.crt": ca_bundle})
+
+    @cached_property
+    def worker(self) -> Image:
+        """Prefect with what flows need to reach MinIO and Dask."""
+        return self._python("worker", "worker", self.prefect, {})
 
     def postgres(self) -> Image:
         """The Postgres image."""
@@ -46,6 +51,12 @@ class Images(pulumi.ComponentResource):
             return self.worker
         lines = "".join(f"{line}\n" for line in requirements)
         return self._python(f"worker-{name}", "worker-extra", self.worker, {"requirements.txt": lines})
+
+    @cached_property
+    def _base(self) -> Image | None:
+        if self._args.source is ImageSource.REGISTRY:
+            return None
+        return build("base", BuildArgs("base", artefact="rootfs"), self._opts)
 
     def _server(self, name: str, reference: str, args: BuildArgs) -> Image:
         return build(name, args, self._opts) if self._base else pulled(name, reference, self._opts)

@@ -51,7 +51,9 @@ def test_components_never_read_the_configuration(path: Path) -> None:
 
 def test_no_room_has_the_name_of_a_module_that_a_provider_process_imports() -> None:
     """A dynamic provider process runs in this directory, which comes first on its path."""
-    tops = {p.name.removesuffix(".py") for p in ROOT.iterdir() if (p.is_dir() and any(p.glob("*.py"))) or p.suffix == ".py"}
+    tops = {
+        p.name.removesuffix(".py") for p in ROOT.iterdir() if (p.is_dir() and any(p.glob("*.py"))) or p.suffix == ".py"
+    }
     tops -= {"__main__"}
     assert not tops & set(sys.stdlib_module_names)
     code = "import importlib.metadata as m; print(*sorted({n for d in m.packages_distributions() for n in [d]}))"

@@ -76,10 +76,14 @@ def test_index_and_proxy_are_arguments_of_the_builds_that_need_them() -> None:
     built = images({"images": {**BUILD, "index_url": index, "proxy": proxy}})
     args = {name: r.inputs["build"].get("buildArgs", {}) for name, r in built.items()}
     assert {name for name, given in args.items() if given.get("INDEX_URL") == index} == {"prefect", "worker"}
-    assert {name for name, given in args.items() if given.get("http_proxy") == proxy} == {"prefect", "worker", "postgres"}
+    assert {name for name, given in args.items() if given.get("http_proxy") == proxy} == {
+        "prefect",
+        "worker",
+        "postgres",
+    }
 
 
-def test_a_context_is_staged_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_is_staged_anew() -> None:
     names({"images": BUILD})
     (context("minio") / "left-over").touch()
     names({"images": BUILD})
@@ -90,3 +94,8 @@ def test_a_missing_artefact_names_the_command(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(image, "built", lambda _: False)
     with pytest.raises(FileNotFoundError, match=r"Make it with `scripts/toolchain rootfs`"):
         record({"images": BUILD})
+
+
+def test_a_stack_of_minio_alone_builds_nothing_else() -> None:
+    alone = {"orion": False, "agent": False, "cli": False, "dask": False}
+    assert set(images({"images": BUILD, "profiles": alone})) == {"base", "minio"}
