@@ -23,15 +23,11 @@ def down(wanted: str | None, *, purge: bool, yes: bool) -> int:
     recovery.recover(stack, ready.engine)
     if not purge:
         update(stack, "destroy", "--exclude-protected", yes=yes)
-        say(
-            f"\nThe data of {stack.name} is kept, scripts/up brings it back; scripts/down --purge removes it."
-        )
+        say(f"\nThe data of {stack.name} is kept, scripts/up brings it back; scripts/down --purge removes it.")
         return 0
     volumes = sorted(ready.engine.names("volume", PROJECT, stack.name).values())
     if not yes:
-        confirm(
-            f"Remove the stack {stack.name} and, for ever, its data in {', '.join(volumes) or 'no volume'}?"
-        )
+        confirm(f"Remove the stack {stack.name} and, for ever, its data in {', '.join(volumes) or 'no volume'}?")
     _purge(stack, ready, volumes)
     return 0
 

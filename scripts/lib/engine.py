@@ -106,9 +106,7 @@ def host(setting: str | None) -> str:
         return chosen
     if not LOCAL_SOCKET.exists() and shutil.which("docker"):
         try:
-            context = run(
-                ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=15
-            )
+            context = run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=15)
             return context.strip()
         except Failure:
             pass
@@ -183,9 +181,7 @@ def start(address: str) -> Engine:
     if process is None:
         raise Failure("The Docker engine was started and does not answer; see `journalctl -u docker`.")
     last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-    raise Failure(
-        f"The Docker engine was started and does not answer; its log is {log}, and ends with:\n  {last}"
-    )
+    raise Failure(f"The Docker engine was started and does not answer; its log is {log}, and ends with:\n  {last}")
 
 
 def absent(address: str) -> Failure:

@@ -54,9 +54,7 @@ def run(
     return output
 
 
-def attend(
-    argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, output: IO[str] | None = None
-) -> int:
+def attend(argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, output: IO[str] | None = None) -> int:
     """Run a program on this terminal, for as long as it takes, and return its exit code.
 
     Args:
@@ -68,9 +66,7 @@ def attend(
     An interrupt is the program's to handle: a terminal sends it to both, and were this process to end at
     once, it would take a Pulumi with it that is saving its state. A SIGTERM is handed on as an interrupt.
     """
-    with subprocess.Popen(
-        [str(word) for word in argv], env=env, cwd=cwd, stdout=output, stderr=output
-    ) as process:
+    with subprocess.Popen([str(word) for word in argv], env=env, cwd=cwd, stdout=output, stderr=output) as process:
         handlers: dict[int, Callable[[int, FrameType | None], None]] = {
             signal.SIGINT: lambda _number, _frame: None,
             signal.SIGTERM: lambda _number, _frame: process.send_signal(signal.SIGINT),

@@ -155,9 +155,7 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
         with server.session(connection, 30) as client:
             return _smoke(client, where, deployment, timeout)
     except UnreachableError as error:
-        raise Failure(
-            f"The Prefect API at {where.api_url} does not answer ({error}): see `docker ps`."
-        ) from None
+        raise Failure(f"The Prefect API at {where.api_url} does not answer ({error}): see `docker ps`.") from None
     except CredentialsError as error:
         raise Failure(f"The Prefect API at {where.api_url} refuses us ({error}).") from None
 
@@ -166,9 +164,7 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
     try:
         known = client.read_deployment_by_name(deployment)
     except ObjectNotFound:
-        raise Failure(
-            f"There is no deployment {deployment} at {where.api_url}: has `pulumi up` ended well?"
-        ) from None
+        raise Failure(f"There is no deployment {deployment} at {where.api_url}: has `pulumi up` ended well?") from None
     with where.out_of_memory() as ended:
         run = client.create_flow_run_from_deployment(known.id)
         say(f"{deployment}: flow run {run.name}, {where.api_url.removesuffix('/api')}/runs/flow-run/{run.id}")
@@ -184,9 +180,7 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
     for entry in _logs(client, run):
         say(f"  {entry.timestamp:%H:%M:%S} {entry.message}")
     pool = known.work_pool_name
-    online = (
-        sum(worker.status == "ONLINE" for worker in client.read_workers_for_work_pool(pool)) if pool else 0
-    )
+    online = sum(worker.status == "ONLINE" for worker in client.read_workers_for_work_pool(pool)) if pool else 0
     problems += diagnose(pool or "", online, dask_workers(where.dashboard_url), where.containers(killed))
     say("\n" + "\n".join(f"✗ {problem}" for problem in problems))
     return 1
@@ -195,11 +189,7 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
 def _proof(where: Target, deployment: str) -> str:
     if not deployment.startswith(f"{GREETINGS}/"):
         return ""
-    return (
-        ", and so is every task, on Dask"
-        if where.engine
-        else ", and so is every task (their hosts: not checked)"
-    )
+    return ", and so is every task, on Dask" if where.engine else ", and so is every task (their hosts: not checked)"
 
 
 def _follow(client: "SyncPrefectClient", run: FlowRun, timeout: float) -> FlowRun:

@@ -29,9 +29,7 @@ def existing(env: Mapping[str, str]) -> list[str]:
     directory = backend_directory(env)
     if directory:
         files = (directory / "stacks" / PROJECT).glob("*.json*")
-        return sorted(
-            {file.name.split(".json")[0] for file in files if not file.name.endswith((".bak", ".attrs"))}
-        )
+        return sorted({file.name.split(".json")[0] for file in files if not file.name.endswith((".bak", ".attrs"))})
     listed = json.loads(run(["pulumi", "stack", "ls", "--json", "--cwd", ROOT], timeout=SECONDS, env=env))
     return sorted(stack["name"] for stack in listed)
 

@@ -117,9 +117,7 @@ def install_plugin(name: str, env: dict[str, str]) -> None:
 
 def plan(builds: Iterable[Artefact]) -> list[str]:
     """Describe builds for the user's consent."""
-    return [
-        f"build the {made.what}: about {made.minutes} min, {made.megabytes} MB of disk" for made in builds
-    ]
+    return [f"build the {made.what}: about {made.minutes} min, {made.megabytes} MB of disk" for made in builds]
 
 
 def build(made: Artefact) -> None:
@@ -153,9 +151,7 @@ def build(made: Artefact) -> None:
                     check=False,
                 )
             except subprocess.TimeoutExpired as error:
-                raise Failure(
-                    f"The build took longer than {BUILD_SECONDS / 60:.0f} min; see {log}"
-                ) from error
+                raise Failure(f"The build took longer than {BUILD_SECONDS / 60:.0f} min; see {log}") from error
             if done.returncode:
                 tail = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-10:])
                 raise Failure(f"The build of the {made.what} failed; its whole output is in {log}\n{tail}")
