@@ -193,13 +193,14 @@ def clone(target: Path) -> None:
 
 
 def environment(directory: Path, stack: str, offset: int, **settings: Any) -> Iterator[Environment]:
-    """An environment with the shipped greetings flow; whatever is left of it at the end is removed."""
+    """An environment with the shipped greetings flow, on a clean host; whatever is left of it at the end is removed."""
     root, home = directory / "clone", directory / "state"
     clone(root)
     home.mkdir()
     shipped = yaml.safe_load((root / "Pulumi.dev-mirror.yaml").read_text())["config"]
     env = Environment(root, stack, home, {k.removeprefix(f"{NAMESPACE}:"): v for k, v in shipped.items()})
     env.write_settings(port_offset=offset, **settings)
+    remove_all(env)  # What a run that was killed has left: its state is gone, so nothing of it is of use.
     try:
         yield env
     finally:
