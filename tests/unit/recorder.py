@@ -81,15 +81,21 @@ class _Mocks(mocks.Mocks):
         raise AssertionError(f"the program must read nothing: {args.token}")
 
 
-def record(settings: Mapping[str, Any] | None = None, stack: str = "test") -> list[Recorded]:
-    """Run `__main__.py` with `settings` below the project's namespace; raises what the program raises."""
+def record(
+    settings: Mapping[str, Any] | None = None, stack: str = "test", secret: tuple[str, ...] = ()
+) -> list[Recorded]:
+    """Run `__main__.py` with `settings` below the project's namespace; raises what the program raises.
+
+    `secret` names the top-level settings that hold a config secret.
+    """
     seen: list[Recorded] = []
 
     async def program() -> None:
         # Within the loop: the outputs that it makes belong to it.
         mocks.set_mocks(_Mocks(), project=NAMESPACE, stack=stack, preview=False, monitor=_Monitor(seen))
         pulumi.runtime.set_all_config(
-            {f"{NAMESPACE}:{key}": json.dumps(value) for key, value in (settings or {}).items()}
+            {f"{NAMESPACE}:{key}": json.dumps(value) for key, value in (settings or {}).items()},
+            [f"{NAMESPACE}:{key}" for key in secret],
         )
         await run_pulumi_func(run)
 

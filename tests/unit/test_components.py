@@ -324,6 +324,22 @@ def test_an_external_dask_cluster_is_named_to_flows() -> None:
     assert "theirs" in networks(worker)
 
 
+def test_a_password_in_plain_text_is_refused_with_the_command_that_sets_it() -> None:
+    with pytest.raises(
+        SettingsError, match=r"postgres\.password: it is in plain text(.|\n)*config set --secret --path"
+    ):
+        record({**BUILD, "postgres": {"password": "hunter2-hunter2"}})
+
+
+def test_a_password_from_a_config_secret_is_used_and_stays_secret() -> None:
+    resources = record({**BUILD, "postgres": {"password": "hunter2-hunter2"}}, secret=("postgres",))
+    [postgres] = [r for r in resources if r.kind == "Container" and r.name == "postgres"]
+    assert "hunter2-hunter2" in json.dumps(revealed(postgres.inputs["uploads"]))
+    assert any(is_secret(upload["content"]) for upload in postgres.inputs["uploads"])
+    server = containers(resources)["prefect-server"]
+    assert env(server)["PREFECT_SERVER_DATABASE_PASSWORD"] == "hunter2-hunter2"
+
+
 def test_bad_settings_declare_nothing() -> None:
     with pytest.raises(SettingsError, match="there is no such setting"):
         record({"images": {"sourec": "build"}})
