@@ -79,3 +79,30 @@ def test_it_runs_with_its_packages_and_restarts_nobody(env: Environment, tmp_pat
         env.write_settings(flows=shipped)
         env.apply()
     assert set(ids(env)) == set(before)
+
+
+HOG = """\
+from prefect import flow
+
+@flow
+def hog():
+    bytearray(4_000_000_000).count(1)
+"""
+
+
+def test_a_run_that_takes_too_much_memory_is_named_with_the_setting(env: Environment, tmp_path: Path) -> None:
+    project = tmp_path / "hogs"
+    project.mkdir()
+    (project / "hog.py").write_text(HOG)
+    shipped = env.settings["flows"]
+    hog = {"path": str(project), "worker": "dask", "deployments": {"hog": {"entrypoint": "hog.py:hog"}}}
+    env.write_settings(flows={**shipped, "hogs": hog})
+    try:
+        env.apply()
+        killed = env.smoke("--deployment", "hog/hog", "--timeout", "120", ok=False)
+        assert killed.code != 0
+        assert "workers.dask.memory_mb" in killed.text, killed.text
+    finally:
+        env.write_settings(flows=shipped)
+        env.apply()
+    env.smoke()
