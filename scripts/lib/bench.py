@@ -96,7 +96,7 @@ def preview(wanted: str | None, runs: int) -> int:
     if name not in stacks.existing(env):
         raise Failure(f"There is no stack {name} to measure: run scripts/up --stack {name}.")
     docker = Engine(engine.host(stacks.settings(name).docker_host))
-    env["DOCKER_HOST"] = docker.host
+    env |= engine.variables(docker.host)
     counts, image = _docker_resources(Stack(name, env))
     with _workplace(docker) as place:
         empty = _small("an empty program", place, env, imports="import pulumi")
