@@ -11,6 +11,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 
 # Type token, and the resource class; its provider class has the same name with Provider behind it.
 FROZEN = {
+    "dynamic:DataContract": "providers.data_contract.DataContract",
     "dynamic:GeneratedSecret": "providers.generated_secret.GeneratedSecret",
     "dynamic/minio:Bucket": "providers.minio.bucket.Bucket",
     "dynamic/minio:User": "providers.minio.user.User",
