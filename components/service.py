@@ -74,6 +74,9 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
         name,
         name=qualified(name),
         hostname=qualified(name),
+        # The newer Docker provider's default, spelled out: else the state differs with the provider's version, and a
+        # change from one to the other replaces every container.
+        network_mode="bridge",
         image=args.image,
         command=args.command,
         entrypoints=args.entrypoint,
