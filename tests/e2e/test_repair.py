@@ -16,7 +16,7 @@ def root_client(env: Environment) -> Minio:
     return Minio(f"127.0.0.1:{9000 + env.settings['port_offset']}", "minio-root", password, secure=False)
 
 
-def test_bucket_block_queue_and_container_come_back(env: Environment) -> None:
+def test_bucket_block_and_queue_come_back(env: Environment) -> None:
     client = root_client(env)
     names = [DeleteObject(o.object_name or "") for o in client.list_objects("flows", recursive=True)]
     assert not list(client.remove_objects("flows", names))
@@ -24,12 +24,19 @@ def test_bucket_block_queue_and_container_come_back(env: Environment) -> None:
     block = env.http("/block_types/slug/remote-file-system/block_documents/name/dask-block")
     env.http(f"/block_documents/{block['id']}", method="DELETE")
     env.http("/work_pools/dask-pool/queues/dask-queue", method="DELETE")
-    docker("rm", "--force", env.name("prefect-server"))
 
     env.apply("--refresh")
 
     assert client.bucket_exists("flows")
     env.smoke()
+
+
+def test_a_deleted_container_comes_back_with_its_data(env: Environment) -> None:
+    runs = env.http("/flow_runs/count", {})
+    docker("rm", "--force", env.name("prefect-server"), env.name("postgres"))
+    env.apply("--refresh")
+    env.smoke()
+    assert env.http("/flow_runs/count", {}) > runs > 0
 
 
 def test_a_worker_that_is_up_before_its_pool_waits_for_it(env: Environment) -> None:
