@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from minio import Minio
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMESPACE: Final = "prefect-environment"
@@ -134,6 +135,12 @@ class Environment:
             "image": ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
         }[kind]
         return docker(*listing, "--filter", f"label={LABEL}.stack={self.stack}").split()
+
+    def minio(self) -> Minio:
+        """MinIO's administrator, with the password from the stack's outputs."""
+        password = self.pulumi("stack", "output", "minio_root_password", "--show-secrets").text.strip()
+        port = 9000 + int(self.settings.get("port_offset", 0))
+        return Minio(f"127.0.0.1:{port}", "minio-root", password, secure=False)
 
     def http(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         """Call the stack's Prefect API; JSON in and out."""

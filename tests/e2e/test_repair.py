@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import time
 
-from minio import Minio
-from minio.deleteobjects import DeleteObject
-
 from tests.e2e.environment import Environment, docker
 
 
-def root_client(env: Environment) -> Minio:
-    """MinIO's administrator, with the password from the stack's state."""
-    password = env.pulumi("stack", "output", "minio_root_password", "--show-secrets").text.strip()
-    return Minio(f"127.0.0.1:{9000 + env.settings['port_offset']}", "minio-root", password, secure=False)
-
-
 def test_bucket_block_and_queue_come_back(env: Environment) -> None:
-    client = root_client(env)
-    names = [DeleteObject(o.object_name or "") for o in client.list_objects("flows", recursive=True)]
-    assert not list(client.remove_objects("flows", names))
+    client = env.minio()
+    for each in client.list_objects("flows", recursive=True):
+        client.remove_object("flows", each.object_name or "")
     client.remove_bucket("flows")
     block = env.http("/block_types/slug/remote-file-system/block_documents/name/dask-block")
     env.http(f"/block_documents/{block['id']}", method="DELETE")
