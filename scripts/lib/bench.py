@@ -73,7 +73,7 @@ class Program:
             if code:
                 output.seek(0)
                 tail = "".join(f"\n  {line.rstrip()}" for line in output.readlines()[-TAIL:])
-                fix = "\nOnly a stack that is up to date can be measured: run scripts/up." if command == "preview" else ""
+                fix = "\nOnly what is up to date can be measured: run scripts/up." if command == "preview" else ""
                 raise Failure(f"`pulumi {command}` of {self.title} ended with {code}:{tail}{fix}")
 
     @property
