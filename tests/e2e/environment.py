@@ -19,6 +19,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 NAMESPACE: Final = "prefect-environment"
 LABEL: Final = "prefect-environment"
 UP_SECONDS: Final = 900
+LOG_SECONDS: Final = 5
 
 
 class CommandError(AssertionError):
@@ -172,11 +173,14 @@ class Environment:
         asked = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
 
         def whole() -> str:
-            text = "\n".join(entry["message"] for entry in self.http("/logs/filter", asked))
-            return text if "exited cleanly" in text else ""
+            entries = self.http("/logs/filter", asked)
+            ended = any(e["message"].startswith("Finished in state") and not e["task_run_id"] for e in entries)
+            return "\n".join(entry["message"] for entry in entries) if ended else ""
 
-        text: str = eventually(whole, 30)
-        return text
+        eventually(whole, 30)
+        # Each process sends its logs every two seconds: a Dask worker's may come after the flow's last.
+        time.sleep(LOG_SECONDS)
+        return whole()
 
 
 def eventually(look: Callable[[], Any], seconds: float) -> Any:
