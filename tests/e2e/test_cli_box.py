@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 
 import pytest
 
 from tests.e2e.environment import Environment
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def typed(command: str, lines: list[str], seconds: float = 180) -> str:
@@ -26,7 +30,7 @@ def typed(command: str, lines: list[str], seconds: float = 180) -> str:
     finally:
         shell.wait(seconds)
         os.close(ours)
-    return shown.decode()
+    return COLOUR.sub("", shown.decode())
 
 
 @pytest.fixture(scope="module", name="shown")
