@@ -72,6 +72,8 @@ class Dask(pulumi.ComponentResource):
                     command=[
                         *("dask", "worker", f"tcp://{args.scheduler_host}:{SCHEDULER_PORT}"),
                         *("--nthreads", str(settings.threads), "--death-timeout", "3600"),
+                        # Named, so that a change of it makes a new worker: Dask reads it once, at the start.
+                        *("--memory-limit", f"{settings.memory_mb}MiB"),
                         *("--dashboard-address", f":{WORKER_DASHBOARD_PORT}"),
                     ],
                     env=args.client_env,

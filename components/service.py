@@ -124,7 +124,7 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
         log_driver="json-file",
         log_opts={"max-size": "10m", "max-file": "3"},
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(args.capabilities)),
-        security_opts=["no-new-privileges:true"],
+        security_opts=["no-new-privileges=true"],
         working_dir=args.working_dir,
         destroy_grace_seconds=args.stop_seconds,
         stop_timeout=args.stop_seconds,

@@ -11,7 +11,6 @@ import pytest
 
 from tests.e2e.environment import Environment
 
-
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 

@@ -115,7 +115,7 @@ def test_every_container_has_the_house_rules(stack: list[Recorded]) -> None:
     for name, container in containers(stack).items():
         assert container["name"] == container["hostname"] == PREFIX + name
         assert container["capabilities"]["drops"] == ["ALL"], name
-        assert container["securityOpts"] == ["no-new-privileges:true"], name
+        assert container["securityOpts"] == ["no-new-privileges=true"], name
         assert container["memory"] >= 512, name
         assert container["logOpts"] == {"max-size": "10m", "max-file": "3"}, name
         assert container["mustRun"] is False, name
@@ -285,6 +285,13 @@ def test_a_worker_waits_for_its_pool_and_drains(stack: list[Recorded]) -> None:
     assert "--pool dask-pool" in command
     assert "--work-queue dask-queue" in command
     assert worker["destroyGraceSeconds"] > int(env(worker)["DRAIN_SECONDS"]) == 300
+
+
+def test_dask_workers_know_their_memory() -> None:
+    resources = record({**BUILD, "dask": {"memory_mb": 2048}})
+    worker = containers(resources)["dask-worker-1"]
+    assert worker["memory"] == 2048
+    assert "--memory-limit 2048MiB" in " ".join(worker["command"])
 
 
 def test_replicas_are_containers() -> None:
