@@ -127,6 +127,12 @@ class Environment:
         [urn] = [u for u in urns if u.endswith(f"{kind}::{name}")]
         return urn
 
+    def image(self, name: str) -> str:
+        """Reference of the image that the stack uses now; superseded ones may still be on the engine."""
+        resources = self.exported()["deployment"]["resources"]
+        [reference] = [r["inputs"]["name"] for r in resources if r["urn"].endswith(f":RemoteImage::{name}")]
+        return str(reference)
+
     def objects(self, kind: str) -> list[str]:
         """Names of the stack's containers, volumes, networks or images on the engine."""
         listing = {

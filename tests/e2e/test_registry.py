@@ -13,8 +13,7 @@ from tests.e2e.environment import Environment, docker, environment
 
 def pushed(env: Environment, image: str, reference: str) -> str:
     """Push a built image of `env` under `reference`, forget it here, and return the reference by digest."""
-    [source] = [name for name in env.objects("image") if f"/{image}:" in name]
-    docker("tag", source, reference)
+    docker("tag", env.image(image), reference)
     digest = docker("push", "--quiet", reference) and docker(
         "inspect", "--format", "{{index .RepoDigests 0}}", reference
     )

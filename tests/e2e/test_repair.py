@@ -42,7 +42,7 @@ def test_a_worker_that_is_up_before_its_pool_waits_for_it(env: Environment) -> N
 
 def test_a_deleted_image_is_built_again(env: Environment) -> None:
     docker("rm", "--force", env.name("minio"))
-    [image] = [name for name in env.objects("image") if "/minio:" in name]
+    image = env.image("minio")
     docker("image", "rm", image)
     env.apply("--refresh")
     assert image in env.objects("image")
