@@ -28,10 +28,12 @@ def test_a_stack_with_pulled_images_greets(env: Environment, registry: str, tmp_
         "postgres": pushed(env, "postgres", f"{registry}/library/postgres:15.0-bookworm"),
         "minio": pushed(env, "minio", f"{registry}/pgsty/silo:RELEASE"),
     }
+    assert "No such image" in docker("image", "inspect", images["minio"], ok=False), "it must be pulled"
     for other in environment(tmp_path, "e2e-reg", 300, images=images):
         other.up()
-        running = docker("inspect", "--format", "{{.Config.Image}} {{.Image}}", other.name("postgres"))
-        assert running
+        for name in ("postgres", "minio"):
+            running = docker("inspect", "--format", "{{.Image}}", other.name(name))
+            assert running == docker("image", "inspect", "--format", "{{.Id}}", images[name])
         other.pulumi("preview", "--refresh", "--expect-no-changes", "--non-interactive")
         other.down("--purge")
         assert other.objects("container") == []
