@@ -374,7 +374,7 @@ def reaches(resource: Recorded, target: str, by_urn: Mapping[str, Recorded]) -> 
 
 
 def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: list[Recorded]) -> None:
-    """Four waiting creates would block the provider process for ever: see decision on waiting."""
+    """Four waiting creates would block the provider process for ever: see docs/adr/0006."""
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
