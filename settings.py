@@ -41,8 +41,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0
 MemoryMb = Annotated[int, Field(ge=64, description="memory limit of one container, in MiB")]
 
 
-class SettingsError(Exception):
-    """A setting that cannot work; the text names its path, the consequence and the fix."""
+class SettingsError(pulumi.RunError):
+    """A setting that cannot work; the text names its path, the consequence and the fix. Shown without a traceback."""
 
 
 class Model(BaseModel):

@@ -61,11 +61,11 @@ def build(name: str, args: BuildArgs, opts: pulumi.ResourceOptions) -> Image:
     """Declare the image `<project>-<stack>/<name>:<hash>`, built on the Docker host.
 
     Raises:
-        FileNotFoundError: an artefact was not made yet; names the command that makes it.
+        pulumi.RunError: an artefact was not made yet; names the command that makes it.
     """
     needed = artefact(args.artefact) if args.artefact else None
     if needed and not built(needed):
-        raise FileNotFoundError(
+        raise pulumi.RunError(
             f"image {name} needs the {needed.what}, which is not in the cache. "
             f"Make it with `scripts/toolchain {needed.name}` (about {needed.minutes} min, {needed.megabytes} MB)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 
 from components import image
@@ -92,7 +93,7 @@ def test_a_context_is_staged_anew() -> None:
 
 def test_a_missing_artefact_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "built", lambda _: False)
-    with pytest.raises(FileNotFoundError, match=r"Make it with `scripts/toolchain rootfs`"):
+    with pytest.raises(pulumi.RunError, match=r"Make it with `scripts/toolchain rootfs`"):
         record({"images": BUILD})
 
 
