@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.e2e.environment import Environment, docker, eventually
+
+pytestmark = pytest.mark.xdist_group("first")
 
 
 def steps(env: Environment, *words: str) -> dict[str, str]:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.e2e.environment import Environment
 
+pytestmark = pytest.mark.xdist_group("first")
+
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 

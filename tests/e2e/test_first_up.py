@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.e2e.conftest import FirstUp
 from tests.e2e.environment import Environment, docker
+
+pytestmark = pytest.mark.xdist_group("first")
 
 
 def test_it_ends_with_a_completed_run_and_says_where_things_are(first_up: FirstUp) -> None:

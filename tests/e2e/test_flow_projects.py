@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.environment import Environment, docker
+
+pytestmark = pytest.mark.xdist_group("first")
 
 FLOW = """\
 import pandas as pd

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.e2e.environment import Environment, docker
+
+pytestmark = pytest.mark.xdist_group("first")
 
 
 def test_bucket_block_and_queue_come_back(env: Environment) -> None:
