@@ -233,5 +233,6 @@ def remove_all(env: Environment) -> None:
     ):
         for name in env.objects(kind):
             docker(*command, name, ok=False)
-    for image in env.objects("image"):
-        docker("image", "rm", "--no-prune", image, ok=False)
+    listed = docker("image", "ls", "--quiet", "--filter", f"label={LABEL}.stack={env.stack}").split()
+    for image in dict.fromkeys(listed):  # By id: one that was pulled by digest has no tag.
+        docker("image", "rm", "--force", "--no-prune", image, ok=False)

@@ -90,8 +90,9 @@ def test_a_stack_with_pulled_images_lives_beside_it_and_goes(
         other.down("--purge")
         left = {kind: other.objects(kind) for kind in ("container", "network", "volume", "image")}
         assert left == {"container": [], "network": [], "volume": [], "image": []}
-    for reference in [images["prefect"], images["postgres"], images["minio"]]:
-        docker("image", "rm", reference)  # Pulled ones a purge leaves: they may be others', too.
+    for name in ("postgres", "minio"):
+        docker("image", "rm", images[name])  # Pulled ones a purge leaves: they may be others', too.
+    docker("image", "rm", images["prefect"], ok=False)  # Some builders keep the base under its name, some do not.
     second.smoke()
 
 
