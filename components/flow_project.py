@@ -11,7 +11,8 @@ from components.flow_storage import BLOCK_TYPE, FlowStorage
 from components.minio import Minio
 from components.prefect_server import PrefectServer
 from components.prefect_worker import PrefectWorker
-from providers.minio.object_tree import ObjectTree, ObjectTreeArgs, tree
+from components.service import served_by
+from providers.minio.object_tree import ObjectTree, ObjectTreeArgs
 from providers.prefect.deployment import Deployment, DeploymentArgs, Schedule
 from settings import FlowSettings
 
@@ -41,14 +42,12 @@ class FlowProject(pulumi.ComponentResource):
         super().__init__("prefect-environment:index:FlowProject", name, None, opts)
         source = args.settings.path.as_posix()
         queue = args.settings.queue or next(iter(args.worker.queues))
-        content = tree(source)
         code = ObjectTree(
             f"{name}-code",
             ObjectTreeArgs(args.minio.connection, bucket=args.bucket, prefix=name, source=source),
-            pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[args.minio.container, args.storage.bucket],
-                deleted_with=args.minio.container,
+            pulumi.ResourceOptions.merge(
+                served_by(args.minio.container),
+                pulumi.ResourceOptions(parent=self, depends_on=[args.storage.bucket]),
             ),
         )
         block = args.storage.block(
@@ -76,12 +75,11 @@ class FlowProject(pulumi.ComponentResource):
                     description=item.description,
                     concurrency_limit=item.concurrency_limit,
                     source=source,
-                    content_hash=content.hash,
+                    content_hash=code.content_hash,
                 ),
-                pulumi.ResourceOptions(
-                    parent=self,
-                    depends_on=[args.server.container, block, args.worker.queues[queue]],
-                    deleted_with=args.server.container,
+                pulumi.ResourceOptions.merge(
+                    served_by(args.server.container),
+                    pulumi.ResourceOptions(parent=self, depends_on=[block, args.worker.queues[queue]]),
                 ),
             )
             self.deployment_ids[f"{item.flow_name}/{label}"] = deployment.deployment_id

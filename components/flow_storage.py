@@ -9,7 +9,7 @@ import pulumi
 
 from components.minio import API_PORT, Minio
 from components.prefect_server import PrefectServer
-from components.service import kept_secret
+from components.service import kept_secret, served_by
 from providers.minio.access_key import AccessKey, AccessKeyArgs
 from providers.minio.bucket import Bucket, BucketArgs
 from providers.minio.policy import Policy, PolicyArgs
@@ -41,7 +41,7 @@ class FlowStorage(pulumi.ComponentResource):
         minio = args.minio
         self._args = args
         self._first_block: list[Block] = []
-        in_minio = pulumi.ResourceOptions(parent=self, depends_on=[minio.container], deleted_with=minio.container)
+        in_minio = pulumi.ResourceOptions.merge(served_by(minio.container), pulumi.ResourceOptions(parent=self))
         bucket, user_name = args.settings.bucket, args.settings.user
         # Kept through a `down`, as MinIO's volume is that knows the user.
         child = pulumi.ResourceOptions(parent=self)
@@ -90,10 +90,10 @@ class FlowStorage(pulumi.ComponentResource):
                 data=pulumi.Output.secret({"basepath": pulumi.Output.concat("s3://", path), "settings": settings}),
             ),
             pulumi.ResourceOptions.merge(
-                pulumi.ResourceOptions(
+                pulumi.ResourceOptions.merge(
+                    served_by(server.container),
                     # One first: the server makes its encryption key with the first block, and two at once collide.
-                    depends_on=[server.container, self.bucket, *self._first_block],
-                    deleted_with=server.container,
+                    pulumi.ResourceOptions(depends_on=[self.bucket, *self._first_block]),
                 ),
                 opts,
             ),

@@ -14,6 +14,7 @@ from components.networks import Network
 from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
 from settings import ImageSettings, PostgresSettings
 
+PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
 START: Final = "/usr/local/bin/start-postgres"
 

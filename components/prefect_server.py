@@ -10,6 +10,7 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
+from components import postgres
 from components.image import Image
 from components.naming import qualified
 from components.networks import Network
@@ -57,7 +58,7 @@ class PrefectServer(pulumi.ComponentResource):
                 memory_setting="server.memory_mb",
                 command=[
                     "wait-for",
-                    f"{args.database.host}:5432",
+                    f"{args.database.host}:{postgres.PORT}",
                     *("prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PORT)),  # noqa: S104  (in its container)
                 ],
                 env={
@@ -65,7 +66,7 @@ class PrefectServer(pulumi.ComponentResource):
                     # https://docs.prefect.io/v3/api-ref/settings-ref (ServerSettings)
                     "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
                     "PREFECT_SERVER_DATABASE_HOST": args.database.host,
-                    "PREFECT_SERVER_DATABASE_PORT": "5432",
+                    "PREFECT_SERVER_DATABASE_PORT": str(postgres.PORT),
                     "PREFECT_SERVER_DATABASE_USER": database.user,
                     "PREFECT_SERVER_DATABASE_NAME": database.database,
                     "PREFECT_SERVER_DATABASE_PASSWORD": args.database.password,

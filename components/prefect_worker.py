@@ -11,7 +11,7 @@ import pulumi
 from components.image import Image
 from components.networks import Network
 from components.prefect_server import PrefectServer
-from components.service import ServiceArgs, container, http_health
+from components.service import ServiceArgs, container, http_health, served_by
 from providers.prefect.work_pool import WorkPool, WorkPoolArgs
 from providers.prefect.work_queue import WorkQueue, WorkQueueArgs
 from settings import WorkerSettings
@@ -46,9 +46,7 @@ class PrefectWorker(pulumi.ComponentResource):
     def __init__(self, name: str, args: PrefectWorkerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:PrefectWorker", name, None, opts)
         settings = args.settings
-        in_prefect = pulumi.ResourceOptions(
-            parent=self, depends_on=[args.server.container], deleted_with=args.server.container
-        )
+        in_prefect = pulumi.ResourceOptions.merge(served_by(args.server.container), pulumi.ResourceOptions(parent=self))
         self.pool_name = settings.pool
         pool = WorkPool(
             settings.pool, WorkPoolArgs(args.server.connection, pool=settings.pool, pool_type=settings.type), in_prefect

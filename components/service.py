@@ -143,6 +143,11 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
     )
 
 
+def served_by(server: docker.Container) -> pulumi.ResourceOptions:
+    """Options of a resource that lives inside a server: made after its container, and gone with it."""
+    return pulumi.ResourceOptions(depends_on=[server], deleted_with=server)
+
+
 def kept_secret(name: str, given: SecretStr | None, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     """A secret from the settings, else a generated one that stays in state as long as the data it opens.
 

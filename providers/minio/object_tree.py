@@ -153,8 +153,11 @@ class ObjectTree(Resource, module="minio", name="ObjectTree"):
 
     object_prefix: pulumi.Output[str]
     """`<prefix>/<hash>`, known in a preview."""
+    content_hash: str
+    """Hash of the directory's content, as it was when the program read it."""
 
     def __init__(self, name: str, args: ObjectTreeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         local = tree(args.source)
         filled = replace(args, files=local.files, object_prefix=f"{args.prefix}/{local.hash}")
         super().__init__(ObjectTreeProvider(), name, filled, opts)
+        self.content_hash = local.hash
