@@ -166,7 +166,7 @@ def data_volume(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOption
     """
     kept = pulumi.ResourceOptions(protect=True)
     agreed = DataContract(
-        f"{name}-terms", DataContractArgs(qualified(name), terms), pulumi.ResourceOptions.merge(kept, opts)
+        f"{name}-terms", DataContractArgs(terms, qualified(name)), pulumi.ResourceOptions.merge(kept, opts)
     )
     return docker.Volume(
         name,

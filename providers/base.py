@@ -15,9 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar, Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +29,7 @@ import pulumi
 from pulumi.dynamic import (
     CheckFailure,
     CheckResult,
+    ConfigureRequest,
     CreateResult,
     DiffResult,
     ReadResult,
@@ -46,6 +51,7 @@ from providers.connection import (
     probing,
     waiting,
 )
+from providers.ssh import HostError
 
 Value = Any
 """A JSON value, or a `pulumi.output.Unknown` somewhere in it; each use knows its own shape."""
@@ -55,6 +61,9 @@ Props = dict[str, Value]
 
 Rule = Callable[[Value], str | None]
 """Looks at one known input; returns what is wrong and how to mend it, or None."""
+
+PARENT_SECONDS: Final = 1.0
+"""How often a provider process looks whether its engine lives."""
 
 SHORTEST_SECRET: Final = 4
 """Shorter values are not scrubbed from texts: they would garble every word."""
@@ -150,6 +159,19 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(item)
 
 
+@cache
+def end_with_parent() -> None:
+    """End this process when the one that started it has gone: a killed engine leaves its providers running."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class DeclaredProvider(ResourceProvider, Generic[DeclaredT]):
     """check and diff: all that needs no server."""
 
@@ -163,6 +185,10 @@ class DeclaredProvider(ResourceProvider, Generic[DeclaredT]):
     state_only: frozenset[str] = frozenset()
     """Inputs that the server never sees: their change updates the state and makes no call."""
     rules: ClassVar[Mapping[str, Rule]] = {}
+
+    def configure(self, _req: ConfigureRequest) -> None:
+        """Called in every preview, so nothing is reached from here."""
+        end_with_parent()
 
     def id(self, args: DeclaredT) -> str:
         """Return the id: the identity, unless a resource says otherwise."""
@@ -361,6 +387,9 @@ class Provider(DeclaredProvider[ArgsT], ABC, Generic[ArgsT, ConnectionT, ClientT
                 f"no answer ({error}). Check that its container runs and is healthy (`docker ps`, "
                 "`docker logs`) and that the address can be reached from here, then run the command again."
             )
+        except HostError as error:
+            kind = NoServerError
+            why = str(error)
         except CredentialsError as error:
             kind = NoServerError
             why = (

@@ -11,9 +11,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Final, Generic, TypedDict, TypeVar, cast
+from typing import Final, Generic, NotRequired, TypedDict, TypeVar, cast
+from urllib.parse import urlsplit
 
 import pulumi
+
+from providers.ssh import HostError, SshHost, forwarded
 
 DEADLINE = 300.0
 """Seconds that create, update and delete wait for a server that does not answer."""
@@ -24,6 +27,9 @@ PROBE: Final = 3.0
 REQUEST: Final = 60.0
 """Seconds that one request may take once a server is waited for."""
 
+HOST_SECONDS: Final = 10.0
+"""Seconds that a call goes on trying to reach a host that was lost, beside ssh's own limits."""
+
 LONGEST_PAUSE: Final = 5.0
 
 
@@ -33,10 +39,12 @@ class MinioConnection(TypedDict):
     server: str
     """Stable name of the server, e.g. `prefect-environment-dev-minio`: one name, one server."""
     url: str
-    """Base URL as seen from where Pulumi runs, e.g. `http://127.0.0.1:9000`."""
+    """Base URL as seen from the Docker host, e.g. `http://127.0.0.1:9000`."""
     access_key: str
     secret_key: pulumi.Input[str]
     """Pass it as a secret output."""
+    via: NotRequired[SshHost]
+    """The host whose loopback `url` is on, where that is not this machine."""
 
 
 class PrefectConnection(TypedDict):
@@ -45,7 +53,9 @@ class PrefectConnection(TypedDict):
     server: str
     """Stable name of the server, e.g. `prefect-environment-dev-prefect-server`."""
     url: str
-    """API URL as seen from where Pulumi runs, e.g. `http://127.0.0.1:4200/api`."""
+    """API URL as seen from the Docker host, e.g. `http://127.0.0.1:4200/api`."""
+    via: NotRequired[SshHost]
+    """The host whose loopback `url` is on, where that is not this machine."""
 
 
 ConnectionT = TypeVar("ConnectionT", MinioConnection, PrefectConnection)
@@ -67,6 +77,19 @@ class CredentialsError(Exception):
     """The server answered and refused the credentials."""
 
 
+def reachable(url: str, via: SshHost | None) -> str:
+    """Return `url` as this process reaches it: through a forward where it is on another host's loopback.
+
+    Raises:
+        HostError: that host can't be reached.
+    """
+    if via is None:
+        return url
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts._replace(netloc=f"127.0.0.1:{forwarded(via, port)}").geturl()
+
+
 class Server(ABC, Generic[ConnectionT, ClientT]):
     """One kind of server. Stateless: an instance is shared by all threads of the provider process."""
 
@@ -78,7 +101,7 @@ class Server(ABC, Generic[ConnectionT, ClientT]):
         """Yield a client whose requests take at most `timeout` seconds each; the library never retries them.
 
         Library errors that leave the `with` block become UnreachableError (no connection, time-out, 502, 503,
-        504) or CredentialsError (401, 403 for the caller itself); all others pass unchanged.
+        504) or CredentialsError (401, 403 for the caller itself); all others pass unchanged, HostError included.
         """
 
 
@@ -133,7 +156,7 @@ def probing(
 ) -> ResultT:
     """Try `call` once on each connection until one is let in.
 
-    Raises: CredentialsError or UnreachableError, whichever the first (newest) met; what else `call` raises.
+    Raises: CredentialsError or UnreachableError, whichever the first (newest) met; HostError; what else `call` raises.
     """
     failure: CredentialsError | UnreachableError | None = None
     for connection in connections:
@@ -160,16 +183,23 @@ def waiting(
     is no deadlock, because each resource depends on the container that serves it, so that nothing which the
     container needs is still to be made, and because a generated secret depends on nothing and never waits.
 
-    Raises: UnreachableError after the deadline; CredentialsError at once; whatever else `call` raises.
+    Raises: UnreachableError after the deadline; HostError when the host itself stays lost; CredentialsError at once;
+        whatever else `call` raises.
     """
     known = list(connections)
     longest = DEADLINE if seconds is None else seconds
     end = time.monotonic() + longest
+    lost_since: float | None = None
     pause = 0.1
     while True:
         try:
             return probing(server, known, call, timeout=REQUEST)
+        except HostError as error:
+            lost_since = lost_since or time.monotonic()
+            if not error.passing or time.monotonic() + pause > lost_since + HOST_SECONDS:
+                raise
         except UnreachableError as error:
+            lost_since = None
             if time.monotonic() + pause > end:
                 raise UnreachableError(f"{error}, for {longest:g} s") from None
         time.sleep(pause)

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from providers.base import Args, Provider
-from providers.connection import CredentialsError, MinioConnection, ResultT, Server, UnreachableError, plain
+from providers.connection import (
+    CredentialsError,
+    MinioConnection,
+    ResultT,
+    Server,
+    UnreachableError,
+    plain,
+    reachable,
+)
 
 if TYPE_CHECKING:
     from minio import Minio, MinioAdmin
@@ -35,7 +43,7 @@ class MinioClient:
 
         self._connection = connection
         self._timeout = timeout
-        url = urlsplit(connection["url"])
+        url = urlsplit(reachable(connection["url"], connection.get("via")))
         access_key, secret_key = connection["access_key"], plain(connection["secret_key"])
         secure = url.scheme == "https"
         pool = PoolManager(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from providers.base import Args, Provider, matching
-from providers.connection import CredentialsError, PrefectConnection, ResultT, Server, UnreachableError
+from providers.connection import CredentialsError, PrefectConnection, ResultT, Server, UnreachableError, reachable
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -43,9 +43,10 @@ class PrefectServer(Server[PrefectConnection, "SyncPrefectClient"]):
             temporary_settings,
         )
 
+        url = reachable(connection["url"], connection.get("via"))
         ours = temporary_settings(
             {
-                PREFECT_API_URL: connection["url"],
+                PREFECT_API_URL: url,
                 # Those of the user's profile may hold credentials for another server.
                 PREFECT_CLIENT_CUSTOM_HEADERS: {},
                 PREFECT_CLIENT_MAX_RETRIES: 0,
@@ -54,7 +55,7 @@ class PrefectServer(Server[PrefectConnection, "SyncPrefectClient"]):
         # A transport of our own: no retries, and no proxy from the environment, for an address on loopback.
         settings = {"transport": httpx.HTTPTransport(), "timeout": timeout}
         try:
-            with ours, SyncPrefectClient(connection["url"], httpx_settings=settings) as client:
+            with ours, SyncPrefectClient(url, httpx_settings=settings) as client:
                 yield client
         except httpx.TransportError as error:
             raise UnreachableError(type(error).__name__) from None

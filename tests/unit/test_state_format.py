@@ -12,6 +12,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 # Type token, and the resource class; its provider class has the same name with Provider behind it.
 FROZEN = {
     "dynamic:DataContract": "providers.data_contract.DataContract",
+    "dynamic:HostContract": "providers.host_contract.HostContract",
     "dynamic:GeneratedSecret": "providers.generated_secret.GeneratedSecret",
     "dynamic/minio:Bucket": "providers.minio.bucket.Bucket",
     "dynamic/minio:User": "providers.minio.user.User",

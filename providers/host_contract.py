@@ -1,0 +1,45 @@
+"""Which Docker host a stack's objects are on: recorded once, and a change is refused in preview.
+
+The Docker provider takes another address as an update of itself alone: what is on the old host would stay there,
+unseen, and nothing would be made on the new one until a refresh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from providers.base import Resource
+from providers.contract import ContractArgs, ContractProvider
+
+
+@dataclass(frozen=True)
+class HostContractArgs(ContractArgs):
+    """A host of the stack and its address."""
+
+    setting: str
+    """Path of the host's setting, such as `host`."""
+
+
+class HostContractProvider(ContractProvider[HostContractArgs]):
+    """Refuses to leave a host behind."""
+
+    args_type = HostContractArgs
+    kind = "host contract"
+    identity = ("setting",)
+
+    def refusal(self, args: HostContractArgs, changed: str) -> str:
+        """Name the change, what would be left behind, and the way out."""
+        return (
+            f"{changed}: the containers, networks and volumes there would stay behind, out of this stack's sight, and "
+            f"nothing would come with them. Nothing was changed. Set {args.setting}.address back; to move the stack, "
+            "or if it is the same engine under another address, see docs/operations.md"
+        )
+
+
+class HostContract(Resource, name="HostContract"):
+    """The address under which a host's objects were made; declare it before them."""
+
+    def __init__(self, name: str, args: HostContractArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(HostContractProvider(), name, args, opts)
