@@ -1,9 +1,9 @@
 """The environment, as a table of contents: settings in, components out; each part is a file of components/."""
 
 import pulumi
-import pulumi_docker as docker
 
 from components.dask import SCHEDULER, SCHEDULER_PORT, Dask, DaskArgs
+from components.docker_host import DockerHost, DockerHostArgs
 from components.flow_project import FlowProject, FlowProjectArgs
 from components.flow_storage import FlowStorage, FlowStorageArgs
 from components.images import Images
@@ -18,7 +18,8 @@ from settings import DASK_BLOCK, load
 
 settings = load()
 on = settings.profiles
-host = pulumi.ResourceOptions(providers=[docker.Provider("docker", host=settings.host.address)])
+first_host = DockerHost("host", DockerHostArgs(settings.host))
+host = first_host.options
 
 networks = Networks("networks", settings.networks, host)
 images = Images("images", settings.images, host)
@@ -31,7 +32,7 @@ dask_address = f"{scheduler}:{SCHEDULER_PORT}" if on.dask else settings.dask.add
 flow_env = client_env(networks.host("prefect-server"), settings.server, block, dask_address)
 
 if on.minio:
-    minio = Minio("minio", MinioArgs(settings.minio, images.minio(), everywhere), host)
+    minio = Minio("minio", MinioArgs(settings.minio, images.minio(), everywhere, first_host), host)
     storage = FlowStorage("storage", FlowStorageArgs(settings.minio, minio, networks.host("minio")), host)
     pulumi.export("minio_url", minio.url)
     pulumi.export("minio_console_url", minio.console_url)
@@ -53,6 +54,7 @@ if on.orion:
             postgres,
             settings.postgres,
             result_env(block),
+            first_host,
         ),
         host,
     )
@@ -69,7 +71,10 @@ if on.dask:
     pulumi.export("dask_dashboard_url", Dask("dask", dask_args, host).dashboard_url)
 
 if on.cli:
-    cli = PrefectCli("prefect-cli", PrefectCliArgs(settings.cli, images.worker, flow_networks, flow_env), host)
+    cli_args = PrefectCliArgs(
+        settings.cli, images.worker, flow_networks, flow_env, first_host, settings.flows_directory
+    )
+    cli = PrefectCli("prefect-cli", cli_args, host)
     pulumi.export("cli_command", cli.command)
 
 if on.orion:

@@ -7,12 +7,13 @@ path of the setting, what would happen and how to mend it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pulumi
 from pulumi.runtime import is_config_secret
@@ -31,6 +32,10 @@ NAMESPACE: Final = "prefect-environment"
 DASK_BLOCK: Final = "dask-block"
 PORT_MAX: Final = 65535
 DEBIAN_POSTGRES_MAJOR: Final = "15"
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+FIXED_SSH_OPTIONS: Final = frozenset(
+    {"batchmode", "stricthostkeychecking", "controlmaster", "controlpath", "controlpersist"}
+)
 HOST_NAME_MAX: Final = 63
 # The longest object name is <project>-<stack>-prefect-worker-<worker>-<replica>; it is a host name, too.
 LONGEST_SUFFIX: Final = len("-prefect-worker--99")
@@ -64,7 +69,108 @@ class Profiles(Model):
 class HostSettings(Model):
     """The Docker host that everything runs on."""
 
-    address: str | None = Field(None, description="Docker endpoint; default: DOCKER_HOST, else the local socket")
+    address: str | None = Field(
+        None,
+        description="`unix://PATH`, `tcp://HOST:PORT` or `ssh://[USER@]HOST[:PORT]`; "
+        "default: DOCKER_HOST, else the local socket",
+    )
+    ssh_options: Mapping[str, str] = Field(
+        {},
+        description="OpenSSH client options by name, such as IdentityFile, UserKnownHostsFile or ProxyJump; "
+        "relative paths: below the project",
+    )
+    tls_directory: Path | None = Field(None, description="ca.pem, cert.pem and key.pem for a `tcp://` address")
+    forward: str | None = Field(
+        None, description="`ssh://...` of the same host, for a `tcp://` address: how its loopback is reached"
+    )
+
+    @property
+    def ssh_address(self) -> str | None:
+        """Where ssh leads to the host; None for this machine's own engine."""
+        return self.address if self.address and self.address.startswith("ssh://") else self.forward
+
+    @property
+    def remote(self) -> bool:
+        """Whether the host is another machine than the one that Pulumi runs on."""
+        return self.ssh_address is not None
+
+    @field_validator("address")
+    @classmethod
+    def _is_an_endpoint(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        url = _url(address)
+        if url.scheme == "ssh":
+            return _ssh_address(address)
+        if url.scheme not in {"unix", "tcp", "npipe"} or (url.scheme == "tcp" and not (url.hostname and url.port)):
+            raise ValueError(
+                f"{address} is no Docker endpoint. Write unix:///var/run/docker.sock, tcp://host:2376 or ssh://user@host"
+            )
+        return address
+
+    @field_validator("forward")
+    @classmethod
+    def _is_ssh(cls, forward: str | None) -> str | None:
+        return _ssh_address(forward) if forward else None
+
+    @field_validator("ssh_options")
+    @classmethod
+    def _are_ours_to_set(cls, options: Mapping[str, str]) -> Mapping[str, str]:
+        for name in options:
+            if not name.isalnum():
+                raise ValueError(f"{name} is no option of OpenSSH; see https://man.openbsd.org/ssh_config")
+            if name.lower() in FIXED_SSH_OPTIONS:
+                raise ValueError(
+                    f"{name} can't be set: host keys are always checked, and nothing asks at a terminal. Remove it"
+                )
+        return options
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        url = _url(self.address or "")
+        if self.tls_directory and url.scheme != "tcp":
+            raise ValueError("tls_directory: it is for a tcp:// address, and would not be used. Remove it")
+        if self.forward and url.scheme != "tcp":
+            raise ValueError("forward: it is for a tcp:// address, and would not be used. Remove it")
+        if self.ssh_options and not self.ssh_address:
+            raise ValueError("ssh_options: they are for an ssh:// address, and would not be used. Remove them")
+        if url.scheme == "tcp" and url.hostname not in LOOPBACK:
+            if self.tls_directory is None:
+                raise ValueError(
+                    "tls_directory: without TLS everyone who can reach the port would own the host. "
+                    "Name the directory with ca.pem, cert.pem and key.pem, or use an ssh:// address"
+                )
+            if self.forward is None:
+                raise ValueError(
+                    "forward: MinIO and Prefect are published on that host's loopback only, and could not be reached. "
+                    "Name the host's ssh:// address, or use that as the address"
+                )
+        missing = [
+            name
+            for name in ("ca.pem", "cert.pem", "key.pem")
+            if self.tls_directory and not (self.tls_directory / name).is_file()
+        ]
+        if missing:
+            raise ValueError(f"tls_directory: {self.tls_directory} lacks {', '.join(missing)}. Put them there")
+        return self
+
+
+def _url(text: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError as error:
+        raise ValueError(f"{text} is no URL: {error}") from None
+    return url
+
+
+def _ssh_address(address: str) -> str:
+    url = _url(address)
+    if url.password:
+        raise ValueError("an ssh address holds no password, which anybody could read here. Use a key")
+    if url.scheme != "ssh" or not url.hostname or url.path.strip("/"):
+        raise ValueError(f"{address} is no ssh address. Write ssh://user@host or ssh://user@host:port, and no more")
+    return address
 
 
 class ImageSource(StrEnum):
@@ -241,7 +347,10 @@ class DaskSettings(Model):
 class CliSettings(Model):
     """The CLI box."""
 
-    flows_directory: Path = Field(Path("flows"), description="directory on the local host that the box works in")
+    flows_directory: Path | None = Field(
+        None,
+        description="directory on the Docker host that the box works in; default: flows/ where that is this machine",
+    )
     memory_mb: MemoryMb = 1024
 
 
@@ -325,10 +434,31 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        problems = [*self._profile_problems(), *self._flow_problems(), *self._worker_problems()]
+        problems = [
+            *self._host_problems(),
+            *self._profile_problems(),
+            *self._flow_problems(),
+            *self._worker_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _host_problems(self) -> list[str]:
+        directory = self.cli.flows_directory
+        if directory and self.host.remote and not directory.is_absolute():
+            problem = (
+                f"cli.flows_directory: {directory} is relative to a directory of this machine, which the host "
+                f"{self.host.address} can't see. Give the whole path on that host, or leave it out"
+            )
+            return [problem]
+        return []
+
+    @property
+    def flows_directory(self) -> str | None:
+        """The directory on the Docker host that the CLI box works in, if any."""
+        directory = self.cli.flows_directory or (None if self.host.remote else Path("flows"))
+        return directory.resolve().as_posix() if directory else None
 
     def _profile_problems(self) -> list[str]:
         on = self.profiles
@@ -459,7 +589,11 @@ def load() -> Settings:
     values = {key: config.get_object(key) for key in Settings.model_fields}
     _refuse_plain_secrets(values)
     # Pulumi.yaml declares every key with an empty default, so an empty one is as good as none.
-    return parse({key: value for key, value in values.items() if value not in (None, {})}, pulumi.get_stack())
+    given = {key: value for key, value in values.items() if value not in (None, {})}
+    host = given.get("host", {})
+    if "DOCKER_HOST" in os.environ and isinstance(host, Mapping) and not host.get("address"):
+        given["host"] = {**host, "address": os.environ["DOCKER_HOST"]}
+    return parse(given, pulumi.get_stack())
 
 
 def parse(values: Mapping[str, object], stack: str) -> Settings:

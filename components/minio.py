@@ -9,6 +9,7 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
+from components.docker_host import DockerHost
 from components.image import Image
 from components.naming import qualified
 from components.networks import Network
@@ -28,6 +29,7 @@ class MinioArgs:
     settings: MinioSettings
     image: Image
     networks: Sequence[Network]
+    host: DockerHost
 
 
 class Minio(pulumi.ComponentResource):
@@ -82,4 +84,6 @@ class Minio(pulumi.ComponentResource):
             access_key=settings.root_user,
             secret_key=root_password,
         )
+        if args.host.via:
+            self.connection["via"] = args.host.via
         self.register_outputs({"url": self.url, "console_url": self.console_url, "volume": self.volume.name})

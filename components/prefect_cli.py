@@ -8,6 +8,7 @@ from typing import Final
 
 import pulumi
 
+from components.docker_host import DockerHost
 from components.image import Image
 from components.naming import qualified
 from components.networks import Network
@@ -25,6 +26,9 @@ class PrefectCliArgs:
     image: Image
     networks: Sequence[Network]
     client_env: Mapping[str, str]
+    host: DockerHost
+    flows_directory: str | None
+    """On the Docker host; None: the box begins with an empty one."""
 
 
 class PrefectCli(pulumi.ComponentResource):
@@ -43,12 +47,12 @@ class PrefectCli(pulumi.ComponentResource):
                 memory_setting="cli.memory_mb",
                 command=["bash"],
                 env=args.client_env,
-                directories={FLOWS: args.settings.flows_directory.resolve().as_posix()},
+                directories={FLOWS: args.flows_directory} if args.flows_directory else {},
                 working_dir=FLOWS,
                 interactive=True,
                 stop_seconds=10,
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.command = f"docker start --attach --interactive {qualified(name)}"
+        self.command = args.host.command("start", "--attach", "--interactive", qualified(name))
         self.register_outputs({"command": self.command})

@@ -11,6 +11,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components import postgres
+from components.docker_host import DockerHost
 from components.image import Image
 from components.naming import qualified
 from components.networks import Network
@@ -32,6 +33,7 @@ class PrefectServerArgs:
     database: Postgres
     database_settings: PostgresSettings
     result_env: Mapping[str, str]
+    host: DockerHost
 
 
 class PrefectServer(pulumi.ComponentResource):
@@ -83,6 +85,8 @@ class PrefectServer(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
         self.connection = PrefectConnection(server=qualified(name), url=self.api_url)
+        if args.host.via:
+            self.connection["via"] = args.host.via
         self.register_outputs({"url": self.url, "api_url": self.api_url})
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.lib import engine, stacks, tools
+from scripts.lib import stacks, tools
 from scripts.lib.engine import Engine
 from scripts.lib.environment import pulumi_environment
 from scripts.lib.paths import ROOT, VENV
@@ -96,8 +96,9 @@ def preview(wanted: str | None, runs: int) -> int:
     name = stacks.choose(wanted, env).name
     if name not in stacks.existing(env):
         raise Failure(f"There is no stack {name} to measure: run scripts/up --stack {name}.")
-    docker = Engine(engine.host(stacks.settings(name).docker_host))
-    env |= engine.variables(docker.host)
+    settings = stacks.settings(name)
+    docker = settings.engines[0]
+    env |= settings.variables
     counts, image = _docker_resources(Stack(name, env))
     with _workplace(docker) as place:
         empty = _small("an empty program", place, env, imports="import pulumi")

@@ -20,12 +20,12 @@ def down(wanted: str | None, *, purge: bool, yes: bool) -> int:
     if stack.name not in stacks.existing(ready.env):
         say(f"There is no stack {stack.name}; nothing to do.")
         return 0
-    recovery.recover(stack, ready.engine)
+    recovery.recover(stack, ready.engines)
     if not purge:
         update(stack, "destroy", "--exclude-protected", yes=yes)
         say(f"\nThe data of {stack.name} is kept, scripts/up brings it back; scripts/down --purge removes it.")
         return 0
-    volumes = sorted(ready.engine.names("volume", PROJECT, stack.name).values())
+    volumes = sorted(name for engine in ready.engines for name in engine.names("volume", PROJECT, stack.name).values())
     if not yes:
         confirm(f"Remove the stack {stack.name} and, for ever, its data in {', '.join(volumes) or 'no volume'}?")
     _purge(stack, ready, volumes)
@@ -37,8 +37,9 @@ def _purge(stack: Stack, ready: Ready, volumes: list[str]) -> None:
         stack.pulumi("state", "unprotect", "--all", "--yes")
         update(stack, "destroy", yes=True)
     # The stack keeps volumes when it goes, and builds outlive their resources: the engine removes both.
-    left = ready.engine.names("volume", PROJECT, stack.name).values()
-    ready.engine.remove("volume", sorted(left))
-    images = ready.engine.remove_images(PROJECT, stack.name)
+    images = []
+    for engine in ready.engines:
+        engine.remove("volume", sorted(engine.names("volume", PROJECT, stack.name).values()))
+        images += engine.remove_images(PROJECT, stack.name)
     stack.remove()
     say(f"✓ gone: stack {stack.name}, {len(volumes)} volumes, {len(images)} images")

@@ -3,19 +3,22 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.lib.paths import state
+from providers import ssh
+from scripts.lib.paths import ROOT, state
 from scripts.lib.process import run
 from scripts.lib.ui import Failure
 
 LOCAL_SOCKET = Path("/var/run/docker.sock")
 PACKAGES = ("docker.io", "iptables")
 START_SECONDS = 60.0
+VERSION_SECONDS = 20.0
 HELP = """
   Debian, Ubuntu, WSL2: sudo apt-get install docker.io && sudo usermod -aG docker $USER, then log in again
   WSL2 without its own engine: Docker Desktop with the WSL integration of this distribution
@@ -24,18 +27,70 @@ HELP = """
 
 
 class Engine:
-    """A Docker engine that answers, through the docker command."""
+    """A Docker engine, through the docker command: this machine's, or for `ssh://` the one on that host itself."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(
+        self, host: str, *, ssh_options: Mapping[str, str] | None = None, tls_directory: str | None = None
+    ) -> None:
         self.host = host
+        self._ssh_options = ssh_options or {}
+        self._ssh = ssh.ssh_host(host, self._ssh_options) if host.startswith("ssh://") else None
+        files = {"--tlscacert": "ca.pem", "--tlscert": "cert.pem", "--tlskey": "key.pem"}
+        tls = [word for flag, name in files.items() for word in (flag, f"{tls_directory}/{name}")]
+        self._options = ["--host", host, *(["--tlsverify", *tls] if tls_directory else [])]
+
+    @property
+    def local(self) -> bool:
+        """Whether it is meant to run on this machine, where the user may have it."""
+        return self.host == f"unix://{LOCAL_SOCKET}"
+
+    def ssh_words(self) -> list[str] | None:
+        """Return the ssh command to its host as people type it; None for an engine that is reached otherwise."""
+        if not self._ssh:
+            return None
+        given = ssh.SshHost(address=self.host, options=[f"{name}={value}" for name, value in self._ssh_options.items()])
+        return [word for word in ssh.words(given) if word != "--"]
 
     def docker(self, *words: str, timeout: float = 60) -> str:
-        """Run a docker command on this engine and return its output."""
-        return run(["docker", "--host", self.host, *words], timeout=timeout)
+        """Run a docker command on this engine and return its output.
+
+        Raises:
+            Failure: it failed; of a host that can't be reached it says what to run.
+        """
+        try:
+            return run(self._argv(words), timeout=timeout, cwd=ROOT)
+        except Failure as failure:
+            meaning = ssh.explained(self.host, str(failure)) if self._ssh else None
+            if meaning is None:
+                raise
+        raise Failure(str(meaning))
+
+    def follow(self, *words: str) -> subprocess.Popen[str]:
+        """Start a docker command that goes on until its input is closed or this process ends."""
+        argv = self._argv(words)
+        if self._ssh:
+            # Without a terminal, the far side is not ended with the near one.
+            argv[-1] = f"{argv[-1]} & cat >/dev/null; kill $!"
+        return subprocess.Popen(
+            argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def _argv(self, words: Sequence[str]) -> list[str]:
+        if self._ssh:
+            return [*ssh.words(self._ssh), shlex.join(["docker", *words])]
+        return ["docker", *self._options, *words]
 
     def version(self) -> str:
         """Return the engine's version; fails where it does not answer."""
-        return self.docker("version", "--format", "{{.Server.Version}}", timeout=15).strip()
+        return self.docker("version", "--format", "{{.Server.Version}}", timeout=VERSION_SECONDS).strip()
+
+    def answers(self) -> bool:
+        """Say whether it is there."""
+        try:
+            self.version()
+        except Failure:
+            return False
+        return True
 
     def names(self, kind: str, project: str, stack: str) -> dict[str, str]:
         """Map the ids of a stack's labelled containers, networks or volumes to their names.
@@ -121,19 +176,9 @@ def variables(address: str) -> dict[str, str]:
     return {} if address == f"unix://{LOCAL_SOCKET}" else {"DOCKER_HOST": address}
 
 
-def find(address: str) -> Engine | None:
-    """Return the engine at an address when it answers."""
-    engine = Engine(address)
-    try:
-        engine.version()
-    except Failure:
-        return None
-    return engine
-
-
-def can_install(address: str) -> bool:
+def can_install(engine: Engine) -> bool:
     """Say whether set-up may bring the engine: as root on Debian or its kin, where the local one is meant."""
-    return address == f"unix://{LOCAL_SOCKET}" and can_install_packages()
+    return engine.local and can_install_packages()
 
 
 def can_install_packages() -> bool:
@@ -158,11 +203,10 @@ def install_packages(names: Sequence[str]) -> None:
         run([*install, "docker-cli"], timeout=300, env=env)  # a package of its own since Debian 13
 
 
-def start(address: str) -> Engine:
+def start(engine: Engine) -> None:
     """Start the local engine and wait for it: through systemd where that runs, else as our own process."""
-    found = find(address)
-    if found:
-        return found
+    if engine.answers():
+        return
     log = state() / "dockerd.log"
     process = None
     if Path("/run/systemd/system").is_dir():
@@ -174,9 +218,8 @@ def start(address: str) -> Engine:
             )
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and (process is None or process.poll() is None):
-        found = find(address)
-        if found:
-            return found
+        if engine.answers():
+            return
         time.sleep(0.5)
     if process is None:
         raise Failure("The Docker engine was started and does not answer; see `journalctl -u docker`.")
@@ -184,13 +227,14 @@ def start(address: str) -> Engine:
     raise Failure(f"The Docker engine was started and does not answer; its log is {log}, and ends with:\n  {last}")
 
 
-def absent(address: str) -> Failure:
+def absent(engine: Engine) -> Failure:
     """Describe an engine that does not answer, and how to get one."""
-    if not shutil.which("docker"):
-        return Failure(f"There is no docker command on PATH, and no engine was found at {address}.{HELP}")
+    remote = engine.host.startswith("ssh://")
+    if not remote and not shutil.which("docker"):
+        return Failure(f"There is no docker command on PATH, and no engine was found at {engine.host}.{HELP}")
     try:
-        Engine(address).version()
+        engine.version()
         reason = "it answered only now; run the command again"
     except Failure as failure:
-        reason = str(failure).splitlines()[-1].strip()
-    return Failure(f"No Docker engine answers at {address}: {reason}{HELP}")
+        reason = str(failure) if remote else str(failure).splitlines()[-1].strip()
+    return Failure(f"No Docker engine answers at {engine.host}: {reason}{'' if remote else HELP}")

@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +59,7 @@ def mark(stack: str, env: Mapping[str, str]) -> dict[str, str]:
     return {MARK: f"{stack}@{os.getpid()} {env.get('PULUMI_BACKEND_URL', '')}"}
 
 
-def recover(stack: Stack, engine: Engine) -> None:
+def recover(stack: Stack, engines: Iterable[Engine]) -> None:
     """Undo what a dead `up` of this stack left, saying so.
 
     Raises:
@@ -72,7 +72,8 @@ def recover(stack: Stack, engine: Engine) -> None:
     if not pending:
         return
     if any(operation["type"] == "creating" for operation in pending):
-        _remove_unrecorded(stack, engine, state)
+        for engine in engines:
+            _remove_unrecorded(stack, engine, state)
     del state["deployment"]["pending_operations"]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(state, file)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,15 @@ class Ready:
     """What set-up found or made."""
 
     stack: str
-    engine: Engine
+    engines: tuple[Engine, ...]
+    """Those of the stack's hosts, the first host's first."""
     env: dict[str, str]
     """Environment for Pulumi, with DOCKER_HOST where it is needed."""
 
 
-def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: bool = True) -> Ready:
+def set_up(
+    wanted: str | None, consent: Consent, *, dev: bool = False, images: bool = True, engines: bool = True
+) -> Ready:
     """Find or make all that `pulumi up` needs, saying what is done.
 
     Args:
@@ -40,6 +44,7 @@ def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: b
         consent: asked before system packages or long builds.
         dev: also the packages of requirements-dev.txt.
         images: also what the stack's images are built from.
+        engines: the Docker engines must answer; the local one is installed where that is possible.
     """
     _venv(consent, dev=dev)
     _cli()
@@ -51,28 +56,38 @@ def set_up(wanted: str | None, consent: Consent, *, dev: bool = False, images: b
         choice = stacks.choose(wanted, env)
         shown.note = f"{choice.name}, {choice.reason}"
     settings = stacks.settings(choice.name)
-    address = engine.host(settings.docker_host)
-    with step("Docker engine") as shown:
-        found = engine.find(address)
-        shown.note = f"{address}, version {found.version()}" if found else f"none answers at {address}"
-    if not found and not engine.can_install(address):
-        raise engine.absent(address)
+    silent = _silent(settings.engines) if engines else []
+    for each in silent:
+        if not engine.can_install(each):
+            raise engine.absent(each)
 
     builds = tools.to_build()
     if images and settings.builds_images:
         builds += [made for made in map(artefact, ["rootfs", "minio"]) if not built(made)]
     tools.check(builds)
-    packages = [] if found else engine.missing_packages()
+    packages = engine.missing_packages() if silent else []
     if any(made.name == "rootfs" for made in builds) and not shutil.which("mmdebstrap"):
         packages += ["mmdebstrap"] if engine.can_install_packages() else []
     consent.obtain([*_packages_plan(packages), *tools.plan(builds)])
     _install_packages(packages)
-    if not found:
+    for each in silent:
         with step("start the Docker engine"):
-            found = engine.start(address)
+            engine.start(each)
     _build(builds, consent)
     _plugins(pulumi_environment())
-    return Ready(choice.name, found, pulumi_environment() | engine.variables(found.host))
+    return Ready(choice.name, settings.engines, pulumi_environment() | settings.variables)
+
+
+def _silent(engines: Iterable[Engine]) -> list[Engine]:
+    silent = []
+    for each in engines:
+        with step("Docker engine") as shown:
+            try:
+                shown.note = f"{each.host}, version {each.version()}"
+            except Failure:
+                shown.note = f"none answers at {each.host}"
+                silent.append(each)
+    return silent
 
 
 def where_state_is() -> str:

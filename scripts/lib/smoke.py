@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -22,9 +21,10 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from providers.connection import CredentialsError, PrefectConnection, UnreachableError, waiting
+from providers.connection import CredentialsError, PrefectConnection, UnreachableError, reachable, waiting
 from providers.prefect.server import PrefectServer
-from scripts.lib import engine, stacks
+from providers.ssh import HostError, SshHost
+from scripts.lib import stacks
 from scripts.lib.engine import Engine
 from scripts.lib.environment import pulumi_environment
 from scripts.lib.stacks import PROJECT, Stack
@@ -66,14 +66,14 @@ class Target:
     api_url: str
     dashboard_url: str | None = None
     stack: str | None = None
-    engine: Engine | None = None
+    engines: Sequence[Engine] = ()
+    """Those that answer."""
+    via: SshHost | None = None
+    """The host whose loopback the URLs are on, where that is not this machine."""
 
     def containers(self, killed: Collection[str] = ()) -> list[Container]:
         """Return the stack's containers, none where no engine answers; `killed` is from `out_of_memory`."""
-        if not self.engine or not self.stack:
-            return []
-        ids = list(self.engine.names("container", PROJECT, self.stack))
-        found = json.loads(self.engine.docker("inspect", *ids)) if ids else []
+        found = [each for engine in self.engines for each in _inspected(engine, self.stack or "")]
         labels = [each["Config"]["Labels"] for each in found]
         return [
             Container(
@@ -93,27 +93,28 @@ class Target:
         A container's state tells only of its main process, and forgets it at the next start; a flow run or a
         worker of Dask is a child, killed while that lives on.
         """
-        if not self.engine or not self.stack:
-            yield set
-            return
         chosen = ["event=oom", f"label={LABEL}.project={PROJECT}", f"label={LABEL}.stack={self.stack}"]
         words = [word for each in chosen for word in ("--filter", each)]
         shown = f'{{{{index .Actor.Attributes "{LABEL}.name"}}}}'
-        with subprocess.Popen(
-            ["docker", "--host", self.engine.host, "events", *words, "--format", shown],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as events:
+        with ExitStack() as stack:
+            events = [stack.enter_context(each.follow("events", *words, "--format", shown)) for each in self.engines]
+            for each in events:
+                stack.callback(each.terminate)
 
             def ended() -> set[str]:
-                events.terminate()
-                return set(events.communicate()[0].split())
+                names: set[str] = set()
+                for each in events:
+                    each.terminate()
+                    names.update(each.communicate()[0].split())
+                return names
 
-            try:
-                yield ended
-            finally:
-                events.terminate()
+            yield ended
+
+
+def _inspected(engine: Engine, stack: str) -> list[dict[str, Any]]:
+    ids = list(engine.names("container", PROJECT, stack))
+    found: list[dict[str, Any]] = json.loads(engine.docker("inspect", *ids)) if ids else []
+    return found
 
 
 def target(wanted: str | None, api_url: str | None) -> Target:
@@ -132,8 +133,9 @@ def target(wanted: str | None, api_url: str | None) -> Target:
             f"The stack {stack} has no Prefect server, so there is nothing to run: "
             "`scripts/up` makes it, unless the setting profiles.orion is false."
         )
-    docker = engine.find(engine.host(stacks.settings(stack).docker_host))
-    return Target(outputs["prefect_api_url"], outputs.get("dask_dashboard_url"), stack, docker)
+    settings = stacks.settings(stack)
+    answering = [each for each in settings.engines if each.answers()]
+    return Target(outputs["prefect_api_url"], outputs.get("dask_dashboard_url"), stack, answering, settings.via)
 
 
 def smoke(where: Target, deployment: str, timeout: float) -> int:
@@ -148,6 +150,8 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
         Failure: it can't be started.
     """
     connection = PrefectConnection(server="prefect", url=where.api_url)
+    if where.via:
+        connection["via"] = where.via
     server = PrefectServer()
     try:
         # Right after an `up` the server may still be starting.
@@ -156,6 +160,8 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
             return _smoke(client, where, deployment, timeout)
     except UnreachableError as error:
         raise Failure(f"The Prefect API at {where.api_url} does not answer ({error}): see `docker ps`.") from None
+    except HostError as error:
+        raise Failure(str(error)) from None
     except CredentialsError as error:
         raise Failure(f"The Prefect API at {where.api_url} refuses us ({error}).") from None
 
@@ -181,7 +187,8 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
         say(f"  {entry.timestamp:%H:%M:%S} {entry.message}")
     pool = known.work_pool_name
     online = sum(worker.status == "ONLINE" for worker in client.read_workers_for_work_pool(pool)) if pool else 0
-    problems += diagnose(pool or "", online, dask_workers(where.dashboard_url), where.containers(killed))
+    dask = dask_workers(where.dashboard_url, where.via)
+    problems += diagnose(pool or "", online, dask, where.containers(killed))
     say("\n" + "\n".join(f"✗ {problem}" for problem in problems))
     return 1
 
@@ -189,7 +196,7 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
 def _proof(where: Target, deployment: str) -> str:
     if not deployment.startswith(f"{GREETINGS}/"):
         return ""
-    return ", and so is every task, on Dask" if where.engine else ", and so is every task (their hosts: not checked)"
+    return ", and so is every task, on Dask" if where.engines else ", and so is every task (their hosts: not checked)"
 
 
 def _follow(client: "SyncPrefectClient", run: FlowRun, timeout: float) -> FlowRun:
@@ -270,14 +277,14 @@ def greetings_problems(
         yield f"tasks ran on {host}, which is no Dask worker"
 
 
-def dask_workers(dashboard_url: str | None) -> int | None:
+def dask_workers(dashboard_url: str | None, via: SshHost | None = None) -> int | None:
     """Return how many workers the Dask scheduler has, 0 where it is silent; None where there is none."""
     if not dashboard_url:
         return None
     try:
-        with urllib.request.urlopen(f"{dashboard_url}/json/counts.json", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{reachable(dashboard_url, via)}/json/counts.json", timeout=5) as answer:  # noqa: S310
             return int(json.load(answer)["workers"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, HostError):
         return 0
 
 

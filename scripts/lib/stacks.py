@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from scripts.lib import network
+from providers.ssh import SshHost, ssh_host
+from scripts.lib import engine, network
+from scripts.lib.engine import Engine
 from scripts.lib.paths import LOCAL, ROOT, VENV
 from scripts.lib.process import run
 from scripts.lib.ui import Failure
@@ -97,7 +99,12 @@ class Settings:
     """What the scripts must know of a stack's settings before the program runs, which checks them all."""
 
     builds_images: bool
-    docker_host: str | None
+    engines: tuple[Engine, ...]
+    """Those of all hosts, the first host's first."""
+    variables: dict[str, str]
+    """What tells Pulumi of the first host where the settings don't."""
+    via: SshHost | None
+    """The first host, whose loopback the stack's URLs are on, where that is not this machine."""
 
 
 def settings(stack: str) -> Settings:
@@ -105,12 +112,38 @@ def settings(stack: str) -> Settings:
     reader = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])) or {}, sys.stdout)"
     content = json.loads(run([VENV / "bin" / "python", "-c", reader, tracked(stack)], timeout=30))
     config = content.get("config") or {}
-    images = config.get(f"{PROJECT}:images")
-    host = config.get(f"{PROJECT}:host")
+    images = _mapping(config.get(f"{PROJECT}:images"))
+    host = _mapping(config.get(f"{PROJECT}:host"))
+    first = _engine(host)
+    further = _mapping(config.get(f"{PROJECT}:hosts"))
     return Settings(
-        builds_images=isinstance(images, dict) and images.get("source") == "build",
-        docker_host=host.get("address") if isinstance(host, dict) else None,
+        builds_images=images.get("source") == "build",
+        engines=(first, *(_engine(_mapping(each)) for each in further.values())),
+        variables={} if host.get("address") else engine.variables(first.host),
+        via=_via(first.host, host),
     )
+
+
+def _engine(host: Mapping[str, Any]) -> Engine:
+    return Engine(
+        engine.host(host.get("address")),
+        ssh_options=_ssh_options(host),
+        tls_directory=host.get("tls_directory"),
+    )
+
+
+def _via(address: str, host: Mapping[str, Any]) -> SshHost | None:
+    there = address if address.startswith("ssh://") else host.get("forward")
+    return ssh_host(there, _ssh_options(host)) if there else None
+
+
+def _ssh_options(host: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in _mapping(host.get("ssh_options")).items()}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What is no mapping is the program's to refuse, with a better word than we have here."""
+    return value if isinstance(value, Mapping) else {}
 
 
 class Stack:

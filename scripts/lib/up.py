@@ -1,6 +1,7 @@
 """The flow of scripts/up."""
 
 import os
+import shlex
 from typing import Any
 
 from scripts.lib import recovery, stacks
@@ -26,7 +27,7 @@ def up(wanted: str | None, *, yes: bool) -> int:
     stack = Stack(ready.stack, ready.env)
     with step("state of the stack") as shown:
         shown.note = "new" if stack.ensure() else "there"
-    recovery.recover(stack, ready.engine)
+    recovery.recover(stack, ready.engines)
     say(f"\npulumi up: stack {stack.name}")
     update(stack, "up", yes=yes)
     _remove_superseded(stack, ready)
@@ -38,7 +39,7 @@ def up(wanted: str | None, *, yes: bool) -> int:
     else:
         # Other flows do somebody's work: they are not run for a test.
         say(f"\nno smoke test: this stack has no deployment {GREETINGS}")
-    say("\n" + ending(stack.name, outputs, os.environ.get("SSH_CONNECTION")))
+    say("\n" + ending(stack.name, outputs, _afar(ready)))
     return code
 
 
@@ -62,26 +63,31 @@ def update(stack: Stack, command: str, *words: str, yes: bool) -> None:
 def _remove_superseded(stack: Stack, ready: Ready) -> None:
     images = stacks.resources(stack.deployment(), IMAGE)
     current = frozenset(image["outputs"]["name"] for image in images)
-    gone = ready.engine.remove_images(PROJECT, stack.name, keep=current)
+    gone = [name for engine in ready.engines for name in engine.remove_images(PROJECT, stack.name, keep=current)]
     if gone:
         say(f"✓ superseded images removed: {', '.join(gone)}")
 
 
-def ending(stack: str, outputs: dict[str, Any], ssh_connection: str | None) -> str:
+def _afar(ready: Ready) -> list[str] | None:
+    """Return how ssh gets to where the URLs are, where that is another machine than the user's."""
+    here = os.environ.get("SSH_CONNECTION")
+    return ready.engines[0].ssh_words() or (["ssh", here.split()[2]] if here else None)
+
+
+def ending(stack: str, outputs: dict[str, Any], afar: list[str] | None) -> str:
     """Tell where things are and how to see, stop and remove them.
 
     Args:
         stack: its name.
         outputs: the stack's outputs; parts that are switched off are absent.
-        ssh_connection: value of SSH_CONNECTION ("client port server port") when this runs over SSH.
+        afar: the ssh command to where the URLs are, where that is another machine than the user's.
     """
     urls = {title: outputs[name] for name, title in URLS.items() if name in outputs}
     lines = [f"{title:14} {url}" for title, url in urls.items()]
-    if ssh_connection and urls:
-        server = ssh_connection.split()[2]
+    if afar and urls:
         ports = [url.rsplit(":", 1)[-1].rstrip("/") for url in urls.values()]
-        forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
-        lines.append(f"{'from afar':14} ssh {forwards} {server}")
+        forwards = [word for port in ports for word in ("-L", f"{port}:127.0.0.1:{port}")]
+        lines.append(f"{'from afar':14} {shlex.join([afar[0], '-N', *forwards, *afar[1:]])}")
     lines += [
         f"{'kept':14} {where_state_is()}",
         f"{'see':14} scripts/pulumi stack --stack {stack}, docker ps",

@@ -46,6 +46,42 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
                 "docs/settings.md"
             ),
         ),
+        (
+            {"host": {"address": "host.example.com"}},
+            (
+                "host.address: host.example.com is no Docker endpoint. Write unix:///var/run/docker.sock, "
+                "tcp://host:2376 or ssh://user@host"
+            ),
+        ),
+        (
+            {"host": {"address": "ssh://me:pw@host"}},
+            "host.address: an ssh address holds no password, which anybody could read here. Use a key",
+        ),
+        (
+            {"host": {"address": "ssh://host", "ssh_options": {"StrictHostKeyChecking": "no"}}},
+            (
+                "host.ssh_options: StrictHostKeyChecking can't be set: host keys are always checked, and nothing asks "
+                "at a terminal. Remove it"
+            ),
+        ),
+        (
+            {"host": {"ssh_options": {"ProxyJump": "bastion"}}},
+            "host: ssh_options: they are for an ssh:// address, and would not be used. Remove them",
+        ),
+        (
+            {"host": {"address": "tcp://host.example.com:2376"}},
+            (
+                "host: tls_directory: without TLS everyone who can reach the port would own the host. Name the "
+                "directory with ca.pem, cert.pem and key.pem, or use an ssh:// address"
+            ),
+        ),
+        (
+            {"host": {"address": "ssh://host"}, "cli": {"flows_directory": "flows"}},
+            (
+                "cli.flows_directory: flows is relative to a directory of this machine, which the host ssh://host "
+                "can't see. Give the whole path on that host, or leave it out"
+            ),
+        ),
         ({"images": {"source": "pull"}}, "images.source: Input should be 'registry' or 'build'"),
         (
             {"images": {"index_url": "https://me:pw@index.example/simple"}},

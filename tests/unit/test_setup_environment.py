@@ -126,8 +126,8 @@ def test_a_registry_that_asks_for_credentials_answers_and_a_proxy_that_refuses_d
 
 def test_the_ending_names_the_urls_and_the_forwards_over_ssh() -> None:
     outputs = {"prefect_url": "http://127.0.0.1:4200", "dask_dashboard_url": "http://127.0.0.1:8787/"}
-    text = ending("dev", outputs, "192.0.2.1 50000 192.0.2.2 22")
-    assert "ssh -L 4200:127.0.0.1:4200 -L 8787:127.0.0.1:8787 192.0.2.2" in text
+    text = ending("dev", outputs, ["ssh", "-p", "2222", "deploy@192.0.2.2"])
+    assert "ssh -N -L 4200:127.0.0.1:4200 -L 8787:127.0.0.1:8787 -p 2222 deploy@192.0.2.2" in text
     assert "MinIO" not in text
     assert "scripts/down --purge" in text
-    assert "ssh -L" not in ending("dev", outputs, None)
+    assert "ssh -N" not in ending("dev", outputs, None)

@@ -1,0 +1,78 @@
+"""A Docker host: how the program reaches it, and the agreement that it stays the same one."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import pulumi
+import pulumi_docker as docker
+
+from providers.host_contract import HostContract, HostContractArgs
+from providers.ssh import SshHost, flags, ssh_host, words
+from settings import HostSettings
+
+LOCAL: Final = "unix:///var/run/docker.sock"
+
+
+@dataclass(frozen=True)
+class DockerHostArgs:
+    """What a host needs."""
+
+    settings: HostSettings
+    setting: str = "host"
+    """Path of the settings."""
+    holds_data: bool = True
+    """Whether volumes with data are on it: then the agreement stays as long as they do."""
+
+
+class DockerHost(pulumi.ComponentResource):
+    """A Docker host and its provider."""
+
+    provider: docker.Provider
+    via: SshHost | None
+    """How its loopback is reached; None where it is this machine's own."""
+
+    def __init__(self, name: str, args: DockerHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:DockerHost", name, None, opts)
+        settings = args.settings
+        self._settings = settings
+        self.via = ssh_host(settings.ssh_address, settings.ssh_options) if settings.ssh_address else None
+        agreed = HostContract(
+            f"{name}-terms",
+            HostContractArgs({f"{args.setting}.address": _place(settings.address or LOCAL)}, args.setting),
+            pulumi.ResourceOptions(parent=self, protect=args.holds_data),
+        )
+        # At the root: the state refers to a provider by its place in the tree.
+        self.provider = docker.Provider(
+            "docker" if args.setting == "host" else f"docker-{name}",
+            host=settings.address,
+            ssh_opts=flags(self.via) if self.via and not settings.forward else None,
+            cert_path=settings.tls_directory.as_posix() if settings.tls_directory else None,
+            opts=pulumi.ResourceOptions(depends_on=[agreed]),
+        )
+        self.register_outputs({})
+
+    @property
+    def options(self) -> pulumi.ResourceOptions:
+        """Options of what is on this host."""
+        return pulumi.ResourceOptions(providers=[self.provider])
+
+    def command(self, *docker_words: str) -> str:
+        """Return an interactive docker command for people to type."""
+        there = shlex.join(["docker", *docker_words])
+        if self.via is None:
+            return there
+        given = SshHost(
+            address=self.via["address"],
+            options=[f"{name}={value}" for name, value in self._settings.ssh_options.items()],
+        )
+        return shlex.join([*words(given, "-t"), there])
+
+
+def _place(address: str) -> str:
+    """Return an address without the user: another one reaches the same engine."""
+    url = urlsplit(address)
+    return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
