@@ -122,7 +122,7 @@ def _venv(consent: Consent, *, dev: bool) -> None:
             _ensure_venv_module(consent)
         with step("make .venv"):
             run([sys.executable, "-m", "venv", "--clear", VENV], timeout=120)
-    env = os.environ | _index(python)
+    env = os.environ | index(python)
     pinned = uv_requirement((ROOT / "requirements.txt").read_text())
     uv = VENV / "bin" / "uv"
     if not uv.exists():
@@ -160,7 +160,7 @@ def uv_requirement(lock: str) -> str:
     return match.group() + "\n"
 
 
-def _index(python: Path) -> dict[str, str]:
+def index(python: Path) -> dict[str, str]:
     """Hand pip's index on to uv, which does not read pip's settings, where company networks have it."""
     if {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & os.environ.keys():
         return {}

@@ -6,7 +6,7 @@ import asyncio
 import json
 import pickle
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,15 +82,18 @@ class _Mocks(mocks.Mocks):
 
 
 def record(
-    settings: Mapping[str, Any] | None = None, stack: str = "test", secret: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = None,
+    stack: str = "test",
+    secret: tuple[str, ...] = (),
+    program: Callable[[], object] | None = None,
 ) -> list[Recorded]:
     """Run `__main__.py` with `settings` below the project's namespace; raises what the program raises.
 
-    `secret` names the top-level settings that hold a config secret.
+    `secret` names the top-level settings that hold a config secret; `program` is another program to run.
     """
     seen: list[Recorded] = []
 
-    async def program() -> None:
+    async def under_mocks() -> None:
         # Within the loop: the outputs that it makes belong to it.
         mocks.set_mocks(_Mocks(), project=NAMESPACE, stack=stack, preview=False, monitor=_Monitor(seen))
         pulumi.runtime.set_all_config(
@@ -100,12 +103,15 @@ def record(
         await run_pulumi_func(run)
 
     def run() -> None:
-        runpy.run_path(str(ROOT / "__main__.py"))
+        if program:
+            program()
+        else:
+            runpy.run_path(str(ROOT / "__main__.py"))
 
     # Serialising a provider wraps these anew each time, so that a thousand resources would overflow the stack.
     pristine = {name: getattr(pickle._Pickler, name) for name in ("_batch_setitems", "save_dict")}
     try:
-        asyncio.run(program())
+        asyncio.run(under_mocks())
     finally:
         for name, method in pristine.items():
             setattr(pickle._Pickler, name, method)
