@@ -326,7 +326,20 @@ class MinioSettings(Model):
     user: Annotated[Name, StringConstraints(min_length=3, max_length=20)] = Field(
         "prefect-user", description="user that flows act as; it may touch that bucket only"
     )
+    data_directory: Path | None = Field(
+        None, description="directory on the Docker host that holds the data; default: a volume of the stack's own"
+    )
+    adopt: bool = Field(
+        False, description="take over the bucket, user and policy of these names where the store has them already"
+    )
     memory_mb: MemoryMb = 1024
+
+    @field_validator("data_directory")
+    @classmethod
+    def _is_whole(cls, directory: Path | None) -> Path | None:
+        if directory and not directory.is_absolute():
+            raise ValueError(f"{directory} is a path on the Docker host, and must begin with /. Give the whole path")
+        return directory
 
 
 class DaskSettings(Model):

@@ -42,16 +42,20 @@ class FlowStorage(pulumi.ComponentResource):
         self._args = args
         self._first_block: list[Block] = []
         in_minio = pulumi.ResourceOptions.merge(served_by(minio.container), pulumi.ResourceOptions(parent=self))
-        bucket, user_name = args.settings.bucket, args.settings.user
+        bucket, user_name, adopt = args.settings.bucket, args.settings.user, args.settings.adopt
         # Kept through a `down`, as MinIO's volume is that knows the user.
         child = pulumi.ResourceOptions(parent=self)
         user_secret = kept_secret(f"{user_name}-secret", None, child)
         key_secret = kept_secret(f"{user_name}-key-secret", None, child)
-        self.bucket = Bucket(bucket, BucketArgs(minio.connection, bucket=bucket), in_minio)
-        user = User(user_name, UserArgs(minio.connection, user=user_name, secret_key=user_secret), in_minio)
+        self.bucket = Bucket(bucket, BucketArgs(minio.connection, bucket=bucket, adopt=adopt), in_minio)
+        user = User(
+            user_name,
+            UserArgs(minio.connection, user=user_name, secret_key=user_secret, adopt=adopt),
+            in_minio,
+        )
         policy = Policy(
             f"{bucket}-only",
-            PolicyArgs(minio.connection, policy=f"{bucket}-only", document=bucket_policy(bucket)),
+            PolicyArgs(minio.connection, policy=f"{bucket}-only", document=bucket_policy(bucket), adopt=adopt),
             in_minio,
         )
         attachment = PolicyAttachment(

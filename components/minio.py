@@ -13,7 +13,15 @@ from components.docker_host import DockerHost
 from components.image import Image
 from components.naming import qualified
 from components.networks import Network
-from components.service import SecretFile, ServiceArgs, container, data_volume, http_health, kept_secret
+from components.service import (
+    SecretFile,
+    ServiceArgs,
+    container,
+    data_contract,
+    data_volume,
+    http_health,
+    kept_secret,
+)
 from providers.connection import MinioConnection
 from settings import MinioSettings
 
@@ -33,10 +41,9 @@ class MinioArgs:
 
 
 class Minio(pulumi.ComponentResource):
-    """A MinIO server with its data volume."""
+    """A MinIO server with its data, in a volume or a directory of the host."""
 
     container: docker.Container
-    volume: docker.Volume
     connection: MinioConnection
     """How the program reaches it, as root."""
     url: str
@@ -53,7 +60,12 @@ class Minio(pulumi.ComponentResource):
             "MINIO_SERVER_URL": settings.server_url,
             "MINIO_BROWSER_REDIRECT_URL": settings.browser_redirect_url,
         }
-        self.volume = data_volume(f"{name}-data", {"path": DATA}, child)
+        directory = settings.data_directory.as_posix() if settings.data_directory else None
+        if directory:
+            data_contract(f"{name}-data", {"path": DATA, "minio.data_directory": directory}, child)
+            volumes = {}
+        else:
+            volumes = {DATA: data_volume(f"{name}-data", {"path": DATA}, child)}
         self.container = container(
             name,
             ServiceArgs(
@@ -69,7 +81,8 @@ class Minio(pulumi.ComponentResource):
                     **{key: url for key, url in public.items() if url},
                 },
                 ports={settings.api_port: API_PORT, settings.console_port: CONSOLE_PORT},
-                volumes={DATA: self.volume},
+                volumes=volumes,
+                directories={DATA: directory} if directory else {},
                 secret_files=[user_file, password_file],
                 health=http_health(API_PORT, "/minio/health/live"),
                 stop_seconds=60,
@@ -86,4 +99,4 @@ class Minio(pulumi.ComponentResource):
         )
         if args.host.via:
             self.connection["via"] = args.host.via
-        self.register_outputs({"url": self.url, "console_url": self.console_url, "volume": self.volume.name})
+        self.register_outputs({"url": self.url, "console_url": self.console_url})

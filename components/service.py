@@ -160,21 +160,24 @@ def kept_secret(name: str, given: SecretStr | None, opts: pulumi.ResourceOptions
 
 
 def data_volume(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOptions) -> docker.Volume:
-    """Declare the volume `<project>-<stack>-<name>`, which outlives every mistake.
-
-    `terms` is what its content needs of the program that opens it; a change of them is refused in preview.
-    """
-    kept = pulumi.ResourceOptions(protect=True)
-    agreed = DataContract(
-        f"{name}-terms", DataContractArgs(terms, qualified(name)), pulumi.ResourceOptions.merge(kept, opts)
-    )
+    """Declare the volume `<project>-<stack>-<name>`, which outlives every mistake."""
     return docker.Volume(
         name,
         name=qualified(name),
         labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in labels(name).items()],
         opts=pulumi.ResourceOptions.merge(
-            pulumi.ResourceOptions(protect=True, retain_on_delete=True, depends_on=[agreed]), opts
+            pulumi.ResourceOptions(protect=True, retain_on_delete=True, depends_on=[data_contract(name, terms, opts)]),
+            opts,
         ),
+    )
+
+
+def data_contract(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOptions) -> DataContract:
+    """Record what data needs of the program that opens it; a change of the terms is refused in preview."""
+    return DataContract(
+        f"{name}-terms",
+        DataContractArgs(terms, qualified(name)),
+        pulumi.ResourceOptions.merge(pulumi.ResourceOptions(protect=True), opts),
     )
 
 
