@@ -38,6 +38,7 @@ class _Recipe:
 
 
 _RECIPES = {
+    "actionlint": _Recipe("linter of GitHub workflows", "", 1, 200),
     "docker-plugin": _Recipe("Docker plugin of Pulumi", "", 2, 2000),
     "language-python": _Recipe("Python language host of Pulumi", "", 1, 800),
     "minio": _Recipe("MinIO server", "minio", 6, 2500),

@@ -110,6 +110,12 @@ class Engine:
         lines = self.docker(kind, "ls", *every, *whole, *_labelled(project, stack), "--format", field[kind])
         return dict(line.split(" ", 1) for line in lines.splitlines())
 
+    def states(self, project: str, stack: str) -> dict[str, str]:
+        """Map the names of a stack's containers to their status, such as `Up 3 minutes` or `Exited (0) 2 hours ago`."""
+        filters = _labelled(project, stack)
+        lines = self.docker("container", "ls", "--all", *filters, "--format", "{{.Names}} {{.Status}}")
+        return dict(line.split(" ", 1) for line in lines.splitlines())
+
     def images(self, project: str, stack: str) -> dict[str, list[str]]:
         """Map the ids of a stack's images to their tags; none for an image whose tag went to a newer one."""
         found: dict[str, list[str]] = {}

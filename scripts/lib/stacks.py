@@ -172,14 +172,19 @@ class Stack:
         """Make the stack where it does not exist, and select it; say whether it is new."""
         if self.name in existing(self.env):
             return False
+        self.init()
+        argv = ["pulumi", "stack", "select", self.name, "--non-interactive", "--cwd", str(ROOT)]
+        run(argv, timeout=SECONDS, env=self.env)
+        return True
+
+    def init(self) -> None:
+        """Make the stack in the backend."""
         # In a directory of its own: `stack init` writes a salt into the settings file beside Pulumi.yaml.
         place = LOCAL / "init"
         place.mkdir(parents=True, exist_ok=True)
         (place / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
-        for directory, words in ((place, ["init", "--no-select"]), (ROOT, ["select"])):
-            argv = ["pulumi", "stack", *words, self.name, "--non-interactive", "--cwd", str(directory)]
-            run(argv, timeout=SECONDS, env=self.env)
-        return True
+        argv = ["pulumi", "stack", "init", "--no-select", self.name, "--non-interactive", "--cwd", str(place)]
+        run(argv, timeout=SECONDS, env=self.env)
 
     def deployment(self) -> dict[str, Any]:
         """Return the state as `pulumi stack export` gives it, secrets encrypted."""

@@ -4,7 +4,7 @@ import os
 import shlex
 from typing import Any
 
-from scripts.lib import recovery, stacks
+from scripts.lib import policy, recovery, stacks
 from scripts.lib.paths import ROOT
 from scripts.lib.process import attend
 from scripts.lib.setup import Ready, set_up, where_state_is
@@ -28,8 +28,9 @@ def up(wanted: str | None, *, yes: bool) -> int:
     with step("state of the stack") as shown:
         shown.note = "new" if stack.ensure() else "there"
     recovery.recover(stack, ready.engines)
+    options, env = policy.prepare(ready.env)
     say(f"\npulumi up: stack {stack.name}")
-    update(stack, "up", yes=yes)
+    update(Stack(stack.name, env), "up", *options, yes=yes)
     _remove_superseded(stack, ready)
     outputs = stack.outputs()
     code = 0
