@@ -6,7 +6,8 @@ unseen, and nothing would be made on the new one until a refresh.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 
@@ -20,6 +21,8 @@ class HostContractArgs(ContractArgs):
 
     setting: str
     """Path of the host's setting, such as `host`."""
+    formerly: Mapping[str, str] = field(default_factory=dict)
+    """Terms under which the same engine was reached before: from these, and no others, a change is agreed to."""
 
 
 class HostContractProvider(ContractProvider[HostContractArgs]):
@@ -29,12 +32,16 @@ class HostContractProvider(ContractProvider[HostContractArgs]):
     kind = "host contract"
     identity = ("setting",)
 
+    def agrees(self, args: HostContractArgs, agreed: Mapping[str, str]) -> bool:
+        """Another address of the same engine leaves nothing behind."""
+        return agreed == args.formerly
+
     def refusal(self, args: HostContractArgs, changed: str) -> str:
         """Name the change, what would be left behind, and the way out."""
         return (
             f"{changed}: the containers, networks and volumes there would stay behind, out of this stack's sight, and "
-            f"nothing would come with them. Nothing was changed. Set {args.setting}.address back; to move the stack, "
-            "or if it is the same engine under another address, see docs/operations.md"
+            f"nothing would come with them. Nothing was changed. Set {args.setting}.address back; if it is the same engine "
+            f"under another address, name the old one in {args.setting}.formerly; to move, see docs/operations.md"
         )
 
 
