@@ -40,8 +40,8 @@ class HostContractProvider(ContractProvider[HostContractArgs]):
         """Name the change, what would be left behind, and the way out."""
         return (
             f"{changed}: the containers, networks and volumes there would stay behind, out of this stack's sight, and "
-            f"nothing would come with them. Nothing was changed. Set {args.setting}.address back; if it is the same engine "
-            f"under another address, name the old one in {args.setting}.formerly; to move, see docs/operations.md"
+            f"nothing would come with them. Nothing was changed. Set {args.setting}.address back; if it is the "
+            f"same engine elsewhere, name its old address in {args.setting}.formerly; for a move see docs/operations.md"
         )
 
 
