@@ -18,7 +18,7 @@ from settings import DASK_BLOCK, load
 
 settings = load()
 on = settings.profiles
-first_host = DockerHost("host", DockerHostArgs(settings.host))
+first_host = DockerHost("host", DockerHostArgs(settings.host, data_directory=settings.minio.data_directory))
 host = first_host.options
 
 networks = Networks("networks", settings.networks, host)

@@ -83,6 +83,11 @@ class HostSettings(Model):
     forward: str | None = Field(
         None, description="`ssh://...` of the same host, for a `tcp://` address: how its loopback is reached"
     )
+    prepare: bool = Field(
+        False,
+        description="let `pulumi up` make a Docker host of a fresh Debian or Ubuntu machine (`ssh://`): "
+        "[host preparation](host-preparation.md)",
+    )
 
     @property
     def ssh_address(self) -> str | None:
@@ -145,6 +150,11 @@ class HostSettings(Model):
                     "forward: MinIO and Prefect are published on that host's loopback only, and could not be reached. "
                     "Name the host's ssh:// address, or use that as the address"
                 )
+        if self.prepare and url.scheme != "ssh":
+            raise ValueError(
+                "prepare: a host is prepared over ssh, and this one is reached otherwise. Name its ssh:// address, or "
+                "remove `prepare` and do by hand what docs/host-preparation.md tells"
+            )
         missing = [
             name
             for name in ("ca.pem", "cert.pem", "key.pem")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_docker as docker
+from pulumi_command import local
 
+from components.host_preparation import launch, preparation
 from providers.host_contract import HostContract, HostContractArgs
 from providers.ssh import SshHost, flags, ssh_host, words
 from settings import HostSettings
@@ -26,6 +29,8 @@ class DockerHostArgs:
     """Path of the settings."""
     holds_data: bool = True
     """Whether volumes with data are on it: then the agreement stays as long as they do."""
+    data_directory: Path | None = None
+    """Directory on it for data outside of volumes: made where the host is prepared and has none."""
 
 
 class DockerHost(pulumi.ComponentResource):
@@ -45,13 +50,26 @@ class DockerHost(pulumi.ComponentResource):
             HostContractArgs({f"{args.setting}.address": _place(settings.address or LOCAL)}, args.setting),
             pulumi.ResourceOptions(parent=self, protect=args.holds_data),
         )
+        ready: pulumi.Resource = agreed
+        address: pulumi.Input[str] | None = settings.address
+        if settings.prepare and self.via:
+            ready = prepared = local.Command(
+                f"{name}-preparation",
+                # The time is compared there; asked for here, it would be a change every time.
+                create=f'{shlex.join(launch(self.via))} "$(date +%s)"',
+                stdin=preparation(args.data_directory),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[agreed]),
+            )
+            there = self.via["address"]
+            # The id is unknown until it was prepared once: in that preview there may be no engine to ask.
+            address = prepared.id.apply(lambda _: there)
         # At the root: the state refers to a provider by its place in the tree.
         self.provider = docker.Provider(
             "docker" if args.setting == "host" else f"docker-{name}",
-            host=settings.address,
+            host=address,
             ssh_opts=flags(self.via) if self.via and not settings.forward else None,
             cert_path=settings.tls_directory.as_posix() if settings.tls_directory else None,
-            opts=pulumi.ResourceOptions(depends_on=[agreed]),
+            opts=pulumi.ResourceOptions(depends_on=[ready]),
         )
         self.register_outputs({})
 

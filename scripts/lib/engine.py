@@ -30,11 +30,19 @@ class Engine:
     """A Docker engine, through the docker command: this machine's, or for `ssh://` the one on that host itself."""
 
     def __init__(
-        self, host: str, *, ssh_options: Mapping[str, str] | None = None, tls_directory: str | None = None
+        self,
+        host: str,
+        *,
+        ssh_options: Mapping[str, str] | None = None,
+        tls_directory: str | None = None,
+        prepared: bool = False,
     ) -> None:
         self.host = host
+        self.prepared = prepared
+        """Whether `pulumi up` installs it where there is none."""
         self._ssh_options = ssh_options or {}
-        self._ssh = ssh.ssh_host(host, self._ssh_options) if host.startswith("ssh://") else None
+        self.via = ssh.ssh_host(host, self._ssh_options) if host.startswith("ssh://") else None
+        """How ssh leads there; None for an engine that is reached otherwise."""
         files = {"--tlscacert": "ca.pem", "--tlscert": "cert.pem", "--tlskey": "key.pem"}
         tls = [word for flag, name in files.items() for word in (flag, f"{tls_directory}/{name}")]
         self._options = ["--host", host, *(["--tlsverify", *tls] if tls_directory else [])]
@@ -46,7 +54,7 @@ class Engine:
 
     def ssh_words(self) -> list[str] | None:
         """Return the ssh command to its host as people type it; None for an engine that is reached otherwise."""
-        if not self._ssh:
+        if not self.via:
             return None
         given = ssh.SshHost(address=self.host, options=[f"{name}={value}" for name, value in self._ssh_options.items()])
         return [word for word in ssh.words(given) if word != "--"]
@@ -60,7 +68,7 @@ class Engine:
         try:
             return run(self._argv(words), timeout=timeout, cwd=ROOT)
         except Failure as failure:
-            meaning = ssh.explained(self.host, str(failure)) if self._ssh else None
+            meaning = ssh.explained(self.host, str(failure)) if self.via else None
             if meaning is None:
                 raise
         raise Failure(str(meaning))
@@ -68,7 +76,7 @@ class Engine:
     def follow(self, *words: str) -> subprocess.Popen[str]:
         """Start a docker command that goes on until its input is closed or this process ends."""
         argv = self._argv(words)
-        if self._ssh:
+        if self.via:
             # Without a terminal, the far side is not ended with the near one.
             argv[-1] = f"{argv[-1]} & cat >/dev/null; kill $!"
         return subprocess.Popen(
@@ -76,8 +84,8 @@ class Engine:
         )
 
     def _argv(self, words: Sequence[str]) -> list[str]:
-        if self._ssh:
-            return [*ssh.words(self._ssh), shlex.join(["docker", *words])]
+        if self.via:
+            return [*ssh.words(self.via), shlex.join(["docker", *words])]
         return ["docker", *self._options, *words]
 
     def version(self) -> str:

@@ -71,7 +71,7 @@ def recover(stack: Stack, engines: Iterable[Engine]) -> None:
     pending = (state.get("deployment") or {}).get("pending_operations") or []
     if not pending:
         return
-    if any(operation["type"] == "creating" for operation in pending):
+    if any(operation["type"] == "creating" and operation["resource"]["type"] in KINDS for operation in pending):
         for engine in engines:
             _remove_unrecorded(stack, engine, state)
     del state["deployment"]["pending_operations"]

@@ -46,7 +46,7 @@ def set_up(
         images: also what the stack's images are built from.
         engines: the Docker engines must answer; the local one is installed where that is possible.
     """
-    _venv(consent, dev=dev)
+    python_packages(consent, dev=dev)
     _cli()
     env = pulumi_environment()
     if not wanted and stacks.backend_directory(env) is None:
@@ -74,7 +74,7 @@ def set_up(
         with step("start the Docker engine"):
             engine.start(each)
     _build(builds, consent)
-    _plugins(pulumi_environment())
+    _plugins(pulumi_environment(), prepares=any(each.prepared for each in settings.engines))
     return Ready(choice.name, settings.engines, pulumi_environment() | settings.variables)
 
 
@@ -86,7 +86,10 @@ def _silent(engines: Iterable[Engine]) -> list[Engine]:
                 shown.note = f"{each.host}, version {each.version()}"
             except Failure:
                 shown.note = f"none answers at {each.host}"
-                silent.append(each)
+                if each.prepared:
+                    shown.note += ", `pulumi up` will prepare the host"
+                else:
+                    silent.append(each)
     return silent
 
 
@@ -106,7 +109,8 @@ def _stamp(locks: list[Path]) -> str:
     return "".join(f"{lock.name} {hashlib.sha256(lock.read_bytes()).hexdigest()}\n" for lock in locks)
 
 
-def _venv(consent: Consent, *, dev: bool) -> None:
+def python_packages(consent: Consent, *, dev: bool = False) -> None:
+    """Make .venv from the locks; `dev`: also what lint and the tests need."""
     locks = _locks(dev=dev)
     python = VENV / "bin" / "python"
     with step("Python packages") as shown:
@@ -192,12 +196,21 @@ def _build(builds: list[Artefact], consent: Consent) -> None:
         tools.build(made)
 
 
-def _plugins(env: dict[str, str]) -> None:
-    with step("Docker plugin") as shown:
-        if tools.plugin_installed("docker") or built(artefact("docker-plugin")):
+def _plugins(env: dict[str, str], *, prepares: bool) -> None:
+    with step("Pulumi's plugins") as shown:
+        missing = [name for name in tools.PLUGINS if not tools.plugin_installed(name)]
+        if "docker" in missing and built(artefact("docker-plugin")):
+            missing.remove("docker")
+        if "docker" not in missing and not (prepares and missing):
             shown.note = "there"
             return
-    for name in tools.PLUGINS:
+    if prepares and not tools.downloads_answer():
+        raise Failure(
+            "A host with `prepare: true` takes Pulumi's command plugin, which comes from Pulumi's download site alone, "
+            f"and {tools.INSTALLER} does not answer.\n"
+            "  Prepare it with scripts/prepare-host, which does the same without the plugin, and leave `prepare` out."
+        )
+    for name in missing:
         with step(f"install the {name} plugin"):
             tools.install_plugin(name, env)
 

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -103,6 +103,8 @@ class Settings:
     """Those of all hosts, the first host's first."""
     variables: dict[str, str]
     """What tells Pulumi of the first host where the settings don't."""
+    data_directory: PurePosixPath | None
+    """Where the first host keeps data outside of volumes."""
     via: SshHost | None
     """The first host, whose loopback the stack's URLs are on, where that is not this machine."""
 
@@ -113,6 +115,7 @@ def settings(stack: str) -> Settings:
     content = json.loads(run([VENV / "bin" / "python", "-c", reader, tracked(stack)], timeout=30))
     config = content.get("config") or {}
     images = _mapping(config.get(f"{PROJECT}:images"))
+    data_directory = _mapping(config.get(f"{PROJECT}:minio")).get("data_directory")
     host = _mapping(config.get(f"{PROJECT}:host"))
     first = _engine(host)
     further = _mapping(config.get(f"{PROJECT}:hosts"))
@@ -120,6 +123,7 @@ def settings(stack: str) -> Settings:
         builds_images=images.get("source") == "build",
         engines=(first, *(_engine(_mapping(each)) for each in further.values())),
         variables={} if host.get("address") else engine.variables(first.host),
+        data_directory=PurePosixPath(data_directory) if isinstance(data_directory, str) else None,
         via=_via(first.host, host),
     )
 
@@ -129,6 +133,7 @@ def _engine(host: Mapping[str, Any]) -> Engine:
         engine.host(host.get("address")),
         ssh_options=_ssh_options(host),
         tls_directory=host.get("tls_directory"),
+        prepared=host.get("prepare") is True,
     )
 
 
