@@ -38,6 +38,8 @@ def pulumi_environment() -> dict[str, str]:
         # A builder that the user selected with `docker buildx use` may not see the engine's own images, which ours
         # stand on.
         "BUILDX_BUILDER": "default",
+        # Each operation may open a connection to an ssh host, and sshd turns some away while ten sign in at once.
+        "PULUMI_PARALLEL": os.environ.get("PULUMI_PARALLEL", "8"),
     }
     backend = own_backend()
     if backend:

@@ -61,6 +61,8 @@ class Environment:
     """Where state and passphrase live: XDG_STATE_HOME."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The stack's YAML below the project's namespace; `write_settings` puts it down."""
+    docker: Callable[..., str] = docker
+    """The docker client of the engine that the stack is on; output of its words."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -141,7 +143,7 @@ class Environment:
             "network": ["network", "ls", "--format", "{{.Name}}"],
             "image": ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
         }[kind]
-        return docker(*listing, "--filter", f"label={LABEL}.stack={self.stack}").split()
+        return self.docker(*listing, "--filter", f"label={LABEL}.stack={self.stack}").split()
 
     def minio(self) -> Minio:
         """MinIO's administrator, with the password from the stack's outputs."""
