@@ -83,6 +83,9 @@ class HostSettings(Model):
     forward: str | None = Field(
         None, description="`ssh://...` of the same host, for a `tcp://` address: how its loopback is reached"
     )
+    formerly: str | None = Field(
+        None, description="address under which the same engine was before, where that has changed"
+    )
     prepare: bool = Field(
         False,
         description="let `pulumi up` make a Docker host of a fresh Debian or Ubuntu machine (`ssh://`): "
@@ -99,7 +102,7 @@ class HostSettings(Model):
         """Whether the host is another machine than the one that Pulumi runs on."""
         return self.ssh_address is not None
 
-    @field_validator("address")
+    @field_validator("address", "formerly")
     @classmethod
     def _is_an_endpoint(cls, address: str | None) -> str | None:
         if address is None:

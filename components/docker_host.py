@@ -47,7 +47,11 @@ class DockerHost(pulumi.ComponentResource):
         self.via = ssh_host(settings.ssh_address, settings.ssh_options) if settings.ssh_address else None
         agreed = HostContract(
             f"{name}-terms",
-            HostContractArgs({f"{args.setting}.address": _place(settings.address or LOCAL)}, args.setting),
+            HostContractArgs(
+                {f"{args.setting}.address": _place(settings.address)},
+                args.setting,
+                {f"{args.setting}.address": _place(settings.formerly)} if settings.formerly else {},
+            ),
             pulumi.ResourceOptions(parent=self, protect=args.holds_data),
         )
         ready: pulumi.Resource = agreed
@@ -90,7 +94,7 @@ class DockerHost(pulumi.ComponentResource):
         return shlex.join([*words(given, "-t"), there])
 
 
-def _place(address: str) -> str:
+def _place(address: str | None) -> str:
     """Return an address without the user: another one reaches the same engine."""
-    url = urlsplit(address)
+    url = urlsplit(address or LOCAL)
     return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
