@@ -14,10 +14,12 @@ from components.prefect_cli import PrefectCli, PrefectCliArgs
 from components.prefect_client import client_env, result_env
 from components.prefect_server import PrefectServer, PrefectServerArgs
 from components.prefect_worker import PrefectWorker, PrefectWorkerArgs
+from outputs import Outputs, export
 from settings import DASK_BLOCK, load
 
 settings = load()
 on = settings.profiles
+outputs: Outputs = {}
 first_host = DockerHost("host", DockerHostArgs(settings.host, data_directory=settings.minio.data_directory))
 host = first_host.options
 
@@ -34,10 +36,9 @@ flow_env = client_env(networks.host("prefect-server"), settings.server, block, d
 if on.minio:
     minio = Minio("minio", MinioArgs(settings.minio, images.minio(), everywhere, first_host), host)
     storage = FlowStorage("storage", FlowStorageArgs(settings.minio, minio, networks.host("minio")), host)
-    pulumi.export("minio_url", minio.url)
-    pulumi.export("minio_console_url", minio.console_url)
-    pulumi.export("minio_root_user", minio.connection["access_key"])
-    pulumi.export("minio_root_password", minio.connection["secret_key"])
+    root = minio.connection
+    outputs |= {"minio_url": minio.url, "minio_console_url": minio.console_url}
+    outputs |= {"minio_root_user": root["access_key"], "minio_root_password": root["secret_key"]}
 
 if on.orion:
     postgres = Postgres(
@@ -58,8 +59,7 @@ if on.orion:
         ),
         host,
     )
-    pulumi.export("prefect_url", server.url)
-    pulumi.export("prefect_api_url", server.api_url)
+    outputs |= {"prefect_url": server.url, "prefect_api_url": server.api_url}
     if on.minio:
         storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
 
@@ -68,14 +68,14 @@ worker_images = {name: images.worker_with(name, worker.requirements) for name, w
 
 if on.dask:
     dask_args = DaskArgs(settings.dask, worker_images[settings.dask.image_of], networks.dask, scheduler, flow_env)
-    pulumi.export("dask_dashboard_url", Dask("dask", dask_args, host).dashboard_url)
+    outputs["dask_dashboard_url"] = Dask("dask", dask_args, host).dashboard_url
 
 if on.cli:
     cli_args = PrefectCliArgs(
         settings.cli, images.worker, flow_networks, flow_env, first_host, settings.flows_directory
     )
     cli = PrefectCli("prefect-cli", cli_args, host)
-    pulumi.export("cli_command", cli.command)
+    outputs["cli_command"] = cli.command
 
 if on.orion:
     workers = {
@@ -94,4 +94,6 @@ if on.orion:
         )
         for name, flow in settings.flows.items()
     ]
-    pulumi.export("deployments", {key: id_ for project in projects for key, id_ in project.deployment_ids.items()})
+    outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
+
+export(outputs)

@@ -37,16 +37,18 @@ class Previewed:
         return f"the preview failed. {self.why}".rstrip() if self.code else self.report.summary()
 
 
-def preview(wanted: str | None, *, expect_no_changes: bool, comment: Path | None) -> int:
+def preview(wanted: str | None, *, refresh: bool, expect_no_changes: bool, comment: Path | None) -> int:
     """Say what an `up` would change; return the exit code.
 
     Args:
         wanted: the stack, None to choose.
+        refresh: compare with what is really there, instead of with what the last `up` left.
         expect_no_changes: any change is a failure.
         comment: file for a Markdown body of a pull request's comment; written whatever comes out.
     """
     ready = set_up(wanted, Consent(given=False), engines=False)
-    done = ask(ready, ["--expect-no-changes"] if expect_no_changes else [])
+    words = {"--refresh": refresh, "--expect-no-changes": expect_no_changes}
+    done = ask(ready, [word for word, wished in words.items() if wished])
     say("\n" + "\n".join([*done.report.lines(), f"stack {ready.stack}: {done.outcome()}"]))
     if comment:
         comment.write_text(report.markdown(ready.stack, done.report, done.outcome()))

@@ -12,8 +12,9 @@ import pytest
 from tests.unit.recorder import ROOT
 
 MAY_IMPORT = {
-    "__main__": {"components", "settings"},
+    "__main__": {"components", "outputs", "settings"},
     "settings": set(),
+    "outputs": set(),
     "components": {"components", "providers", "settings", "toolchain"},
     "providers": {"providers"},
     "toolchain": {"toolchain"},

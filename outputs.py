@@ -1,0 +1,32 @@
+"""What a stack tells others: its outputs, for `pulumi stack output` and for programs that read them.
+
+Names and types are kept: programs of others rely on them. docs/outputs.md is made from this.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, TypedDict
+
+import pulumi
+
+Text = pulumi.Input[str]
+IdsByName = pulumi.Input[Mapping[str, Text]]
+
+
+class Outputs(TypedDict, total=False):
+    """A stack's outputs; those of parts that are switched off are absent. URLs are on the Docker host's loopback."""
+
+    prefect_url: Annotated[Text, "Prefect's UI"]
+    prefect_api_url: Annotated[Text, "Prefect's API, what `PREFECT_API_URL` is set to"]
+    minio_url: Annotated[Text, "MinIO's S3 API"]
+    minio_console_url: Annotated[Text, "MinIO's console"]
+    minio_root_user: Annotated[Text, "MinIO's administrator"]
+    minio_root_password: Annotated[Text, "*secret*; the administrator's password"]
+    dask_dashboard_url: Annotated[Text, "dashboard of the Dask scheduler"]
+    cli_command: Annotated[Text, "command that opens a shell in the CLI box"]
+    deployments: Annotated[IdsByName, "`<flow>/<deployment>` to the deployment's id in Prefect"]
+
+
+def export(outputs: Outputs) -> None:
+    """Make them the outputs of this stack."""
+    for name, value in outputs.items():
+        pulumi.export(name, value)

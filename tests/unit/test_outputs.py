@@ -1,0 +1,53 @@
+"""Stack outputs: their names are a promise to other programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from outputs import Outputs
+from settings import NAMESPACE
+from tests.unit.recorder import ROOT, record
+
+pytestmark = pytest.mark.usefixtures("_project")
+
+FLOWS = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"][f"{NAMESPACE}:flows"]
+
+
+def exported(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> set[str]:
+    names: list[str] = []
+    monkeypatch.setattr(pulumi, "export", lambda name, _value: names.append(name))
+    record(settings)
+    return set(names)
+
+
+def test_every_output_is_declared_and_every_declared_one_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exported(monkeypatch, flows=FLOWS) == Outputs.__annotations__.keys()
+
+
+def test_parts_that_are_off_have_no_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {"orion": False, "agent": False, "cli": False, "dask": False}
+    assert exported(monkeypatch, profiles=alone) == {
+        "minio_url",
+        "minio_console_url",
+        "minio_root_user",
+        "minio_root_password",
+    }
+
+
+def test_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add to this list; a name that is renamed or removed breaks the programs that read it."""
+    assert exported(monkeypatch, flows=FLOWS) >= {
+        "cli_command",
+        "dask_dashboard_url",
+        "deployments",
+        "minio_console_url",
+        "minio_root_password",
+        "minio_root_user",
+        "minio_url",
+        "prefect_api_url",
+        "prefect_url",
+    }
