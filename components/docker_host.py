@@ -14,7 +14,7 @@ from pulumi_command import local
 
 from components.host_preparation import launch, preparation
 from providers.host_contract import HostContract, HostContractArgs
-from providers.ssh import SshHost, flags, ssh_host, words
+from providers.ssh import SshHost, flags, ssh_host, typed
 from settings import HostSettings
 
 LOCAL: Final = "unix:///var/run/docker.sock"
@@ -43,7 +43,6 @@ class DockerHost(pulumi.ComponentResource):
     def __init__(self, name: str, args: DockerHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:DockerHost", name, None, opts)
         settings = args.settings
-        self._settings = settings
         self.via = ssh_host(settings.ssh_address, settings.ssh_options) if settings.ssh_address else None
         agreed = HostContract(
             f"{name}-terms",
@@ -87,11 +86,7 @@ class DockerHost(pulumi.ComponentResource):
         there = shlex.join(["docker", *docker_words])
         if self.via is None:
             return there
-        given = SshHost(
-            address=self.via["address"],
-            options=[f"{name}={value}" for name, value in self._settings.ssh_options.items()],
-        )
-        return shlex.join([*words(given, "-t"), there])
+        return shlex.join([*typed(self.via, "-t"), there])
 
 
 def _place(address: str | None) -> str:

@@ -10,6 +10,7 @@ import atexit
 import os
 import re
 import select
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -83,6 +84,12 @@ def words(host: SshHost, *more: str) -> list[str]:
     return ["ssh", *flags(host), *more, *destination(host["address"])]
 
 
+def typed(host: SshHost, *more: str) -> list[str]:
+    """Return the ssh command as people type it: with the options that settings give and without those of ours."""
+    given = host["options"][len(FIXED) : len(host["options"]) - len(LIMITS)]
+    return [word for word in words(SshHost(address=host["address"], options=given), *more) if word != "--"]
+
+
 def forwarded(host: SshHost, port: int) -> int:
     """Return a port on this machine's loopback that leads to `port` on the host's.
 
@@ -95,20 +102,27 @@ def forwarded(host: SshHost, port: int) -> int:
     return _forwards.get(host, port).open()
 
 
-def explained(address: str, said: str) -> HostError | None:
+def explained(host: SshHost, said: str) -> HostError | None:
     """Return what ssh's or docker's words about a host mean and what to run, or None for words of other things.
 
     Args:
-        address: of the host.
+        host: the host.
         said: what the command printed.
     """
-    target = " ".join(destination(address)).replace("-- ", "")
-    name = urlsplit(address).hostname
     for each in _MEANINGS:
         if re.search(each.pattern, said):
-            fix = each.fix.format(target=target, name=name)
-            return HostError(f"{address}: {each.meaning}. {fix}", passing=each.passing)
+            fix = each.fix.format(ssh=shlex.join(typed(host)), forget=shlex.join(_forget(host["address"], said)))
+            return HostError(f"{host['address']}: {each.meaning}. {fix}", passing=each.passing)
     return None
+
+
+def _forget(address: str, said: str) -> list[str]:
+    """Return the command that forgets a host's old key, under the name and in the file that ssh told."""
+    url = urlsplit(address)
+    name = re.search(r"Host key for (\S+) has changed", said)
+    file = re.search(r"Offending \S+ key in (.+):\d+", said)
+    known = name[1] if name else f"[{url.hostname}]:{url.port}" if url.port else f"{url.hostname}"
+    return ["ssh-keygen", *(["-f", file[1]] if file else []), "-R", known]
 
 
 class _Meaning(NamedTuple):
@@ -123,19 +137,19 @@ _MEANINGS: Final = (
     _Meaning(
         pattern=r"REMOTE HOST IDENTIFICATION HAS CHANGED|host key .* has changed",
         meaning="the host's key is not the one that is known: another machine answers, or it was installed anew",
-        fix="Ask who runs it; if the change is right, run `ssh-keygen -R {name}` and then `ssh {target}`, and "
+        fix="Ask who runs it; if the change is right, run `{forget}` and then `{ssh}`, and "
         "compare the fingerprint before you say yes",
     ),
     _Meaning(
         pattern=r"Host key verification failed|[Nn]o .* host key is known",
         meaning="the host's key is not known here",
-        fix="Run `ssh {target}` once and compare the fingerprint, or name a file that has the key in "
+        fix="Run `{ssh}` once and compare the fingerprint, or name a file that has the key in "
         "host.ssh_options.UserKnownHostsFile",
     ),
     _Meaning(
         pattern=r"Permission denied \(|Too many authentication failures|Load key .*: ",
         meaning="the host refused our key",
-        fix="Try `ssh {target}`; load the key with `ssh-add`, or name it in host.ssh_options.IdentityFile",
+        fix="Try `{ssh}`; load the key with `ssh-add`, or name it in host.ssh_options.IdentityFile",
     ),
     _Meaning(
         pattern=r"permission denied while trying to connect to the [Dd]ocker",
@@ -152,7 +166,7 @@ _MEANINGS: Final = (
         r"|Network is unreachable|not responding|Broken pipe|kex_exchange_identification"
         r"|Could not resolve|Name or service not known",
         meaning="the host does not answer over ssh",
-        fix="Check that it runs, and try `ssh {target}`",
+        fix="Check that it runs, and try `{ssh}`",
         passing=True,
     ),
 )
@@ -205,7 +219,7 @@ class _Forward:
                 break  # Else somebody took the port meanwhile.
         address = self._host["address"]
         last = said.splitlines()[-1] if said else f"no answer within {OPEN_SECONDS:g} s"
-        raise explained(address, said) or HostError(f"{address}: ssh failed: {last}", passing=True)
+        raise explained(self._host, said) or HostError(f"{address}: ssh failed: {last}", passing=True)
 
     def _ssh(self, local: int, errors: IO[str]) -> subprocess.Popen[bytes]:
         # In place of -N a command that ends when its input does: with this process, even a killed one, goes the

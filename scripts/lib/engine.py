@@ -40,8 +40,7 @@ class Engine:
         self.host = host
         self.prepared = prepared
         """Whether `pulumi up` installs it where there is none."""
-        self._ssh_options = ssh_options or {}
-        self.via = ssh.ssh_host(host, self._ssh_options) if host.startswith("ssh://") else None
+        self.via = ssh.ssh_host(host, ssh_options or {}) if host.startswith("ssh://") else None
         """How ssh leads there; None for an engine that is reached otherwise."""
         files = {"--tlscacert": "ca.pem", "--tlscert": "cert.pem", "--tlskey": "key.pem"}
         tls = [word for flag, name in files.items() for word in (flag, f"{tls_directory}/{name}")]
@@ -52,13 +51,6 @@ class Engine:
         """Whether it is meant to run on this machine, where the user may have it."""
         return self.host == f"unix://{LOCAL_SOCKET}"
 
-    def ssh_words(self) -> list[str] | None:
-        """Return the ssh command to its host as people type it; None for an engine that is reached otherwise."""
-        if not self.via:
-            return None
-        given = ssh.SshHost(address=self.host, options=[f"{name}={value}" for name, value in self._ssh_options.items()])
-        return [word for word in ssh.words(given) if word != "--"]
-
     def docker(self, *words: str, timeout: float = 60) -> str:
         """Run a docker command on this engine and return its output.
 
@@ -68,7 +60,7 @@ class Engine:
         try:
             return run(self._argv(words), timeout=timeout, cwd=ROOT)
         except Failure as failure:
-            meaning = ssh.explained(self.host, str(failure)) if self.via else None
+            meaning = ssh.explained(self.via, str(failure)) if self.via else None
             if meaning is None:
                 raise
         raise Failure(str(meaning))

@@ -46,6 +46,6 @@ def _prepare(host: SshHost, text: str, *, check: bool) -> bool:
         raise Failure(f"{host['address']} was not prepared within {SECONDS / 60:.0f} min; run this again.") from error
     sys.stderr.write(done.stderr)
     if done.returncode and not (check and not done.stderr):
-        meaning = explained(host["address"], done.stderr)
+        meaning = explained(host, done.stderr)
         raise Failure(str(meaning) if meaning else f"{host['address']} was not prepared; why is above.")
     return done.returncode == 0

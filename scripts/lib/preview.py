@@ -80,7 +80,7 @@ def ask(ready: Ready, words: Sequence[str]) -> Previewed:
     said = done.stdout + done.stderr
     if not (found.failed or found.violations):
         say(said.rstrip())
-    meanings = (ssh.explained(each.host, said) for each in ready.engines if each.ssh_words())
+    meanings = (ssh.explained(each.via, said) for each in ready.engines if each.via)
     return Previewed(done.returncode, found, next((str(meaning) for meaning in meanings if meaning), ""))
 
 

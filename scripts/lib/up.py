@@ -4,6 +4,7 @@ import os
 import shlex
 from typing import Any
 
+from providers.ssh import typed
 from scripts.lib import policy, recovery, stacks
 from scripts.lib.paths import ROOT
 from scripts.lib.process import attend
@@ -72,7 +73,8 @@ def _remove_superseded(stack: Stack, ready: Ready) -> None:
 def _afar(ready: Ready) -> list[str] | None:
     """Return how ssh gets to where the URLs are, where that is another machine than the user's."""
     here = os.environ.get("SSH_CONNECTION")
-    return ready.engines[0].ssh_words() or (["ssh", here.split()[2]] if here else None)
+    via = ready.engines[0].via
+    return typed(via) if via else ["ssh", here.split()[2]] if here else None
 
 
 def ending(stack: str, outputs: dict[str, Any], afar: list[str] | None) -> str:

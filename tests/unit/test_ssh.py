@@ -30,7 +30,15 @@ def test_an_address_alone_is_enough() -> None:
         (
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
             "is not the one that is known",
-            "ssh-keygen -R host.example.com",
+            "ssh-keygen -R '[host.example.com]:2222'",
+            False,
+        ),
+        (
+            """@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @
+            Offending ED25519 key in /home/me/.ssh/known_hosts:7
+            Host key for [10.0.0.1]:2222 has changed and you have requested strict checking.""",
+            "is not the one that is known",
+            "`ssh-keygen -f /home/me/.ssh/known_hosts -R '[10.0.0.1]:2222'`",
             False,
         ),
         ("deploy@host: Permission denied (publickey).", "refused our key", "ssh-add", False),
@@ -47,7 +55,7 @@ def test_an_address_alone_is_enough() -> None:
     ],
 )
 def test_what_ssh_says_becomes_what_to_run(said: str, meaning: str, fix: str, passing: bool) -> None:
-    error = explained(ADDRESS, said)
+    error = explained(ssh_host(ADDRESS, {}), said)
     assert error is not None
     assert meaning in str(error)
     assert fix in str(error)
@@ -55,8 +63,13 @@ def test_what_ssh_says_becomes_what_to_run(said: str, meaning: str, fix: str, pa
     assert error.passing is passing
 
 
+def test_what_to_run_has_the_options_that_settings_give_and_no_others() -> None:
+    error = explained(ssh_host(ADDRESS, {"ProxyJump": "gate"}), "Permission denied (publickey).")
+    assert "`ssh -o ProxyJump=gate -p 2222 deploy@host.example.com`" in str(error)
+
+
 def test_words_about_other_things_have_no_meaning() -> None:
-    assert explained(ADDRESS, "Error: No such container: x") is None
+    assert explained(ssh_host(ADDRESS, {}), "Error: No such container: x") is None
 
 
 def test_a_forward_to_a_port_where_nobody_listens_fails_at_once() -> None:
