@@ -74,7 +74,7 @@ class HostSettings(Model):
         description="`unix://PATH`, `tcp://HOST:PORT` or `ssh://[USER@]HOST[:PORT]`; "
         "default: DOCKER_HOST, else the local socket",
     )
-    ssh_options: Mapping[str, str] = Field(
+    ssh_options: Mapping[str, str | int | bool] = Field(
         {},
         description="OpenSSH client options by name, such as IdentityFile, UserKnownHostsFile or ProxyJump; "
         "relative paths: below the project",
@@ -123,7 +123,7 @@ class HostSettings(Model):
 
     @field_validator("ssh_options")
     @classmethod
-    def _are_ours_to_set(cls, options: Mapping[str, str]) -> Mapping[str, str]:
+    def _are_ours_to_set(cls, options: Mapping[str, str | int | bool]) -> Mapping[str, str | int | bool]:
         for name in options:
             if not name.isalnum():
                 raise ValueError(f"{name} is no option of OpenSSH; see https://man.openbsd.org/ssh_config")

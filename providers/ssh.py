@@ -61,9 +61,12 @@ class HostError(Exception):
         """It may be over in a moment: the network, not a key."""
 
 
-def ssh_host(address: str, options: Mapping[str, str]) -> SshHost:
-    """Return a host with the options that always hold, the given ones, and the limits in time."""
-    ordered = [*FIXED.items(), *options.items(), *LIMITS.items()]
+def ssh_host(address: str, options: Mapping[str, object]) -> SshHost:
+    """Return a host with the options that always hold, the given ones (as YAML has them), and the limits in time."""
+    # Some readers of YAML take OpenSSH's yes and no for truth values.
+    words_of = {True: "yes", False: "no"}
+    given = [(name, words_of[value] if isinstance(value, bool) else value) for name, value in options.items()]
+    ordered = [*FIXED.items(), *given, *LIMITS.items()]
     return SshHost(address=address, options=[f"{name}={value}" for name, value in ordered])
 
 

@@ -33,7 +33,7 @@ class Engine:
         self,
         host: str,
         *,
-        ssh_options: Mapping[str, str] | None = None,
+        ssh_options: Mapping[str, object] | None = None,
         tls_directory: str | None = None,
         prepared: bool = False,
     ) -> None:

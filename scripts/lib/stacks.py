@@ -131,7 +131,7 @@ def settings(stack: str) -> Settings:
 def _engine(host: Mapping[str, Any]) -> Engine:
     return Engine(
         engine.host(host.get("address")),
-        ssh_options=_ssh_options(host),
+        ssh_options=_mapping(host.get("ssh_options")),
         tls_directory=host.get("tls_directory"),
         prepared=host.get("prepare") is True,
     )
@@ -139,11 +139,7 @@ def _engine(host: Mapping[str, Any]) -> Engine:
 
 def _via(address: str, host: Mapping[str, Any]) -> SshHost | None:
     there = address if address.startswith("ssh://") else host.get("forward")
-    return ssh_host(there, _ssh_options(host)) if there else None
-
-
-def _ssh_options(host: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in _mapping(host.get("ssh_options")).items()}
+    return ssh_host(there, _mapping(host.get("ssh_options"))) if there else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -19,6 +19,11 @@ def test_host_keys_are_checked_whatever_the_settings_say_and_limits_can_be_raise
     assert said[-4:] == ["-p", "2222", "--", "deploy@host.example.com"]
 
 
+def test_numbers_and_truth_values_are_what_openssh_calls_them() -> None:
+    options = ssh_host(ADDRESS, {"ConnectTimeout": 30, "IdentitiesOnly": True, "Compression": "no"})["options"]
+    assert {"ConnectTimeout=30", "IdentitiesOnly=yes", "Compression=no"} <= set(options)
+
+
 def test_an_address_alone_is_enough() -> None:
     assert words(ssh_host("ssh://host", {}))[-2:] == ["--", "host"]
 
