@@ -85,7 +85,7 @@ def read(events: Iterable[str]) -> Report:
             # The first line describes the rule, the rest is the rule's own word on the resource.
             text = policy["message"].strip().partition("\n")[2].replace("\n", " ")
             policies.setdefault(policy["enforcementLevel"], []).append(f"{text} [{policy['policyName']}]")
-        elif (said := event.get("diagnosticEvent")) and said["severity"] in {"error", "warning", "info#err"}:
+        elif (said := event.get("diagnosticEvent")) and said["severity"] in {"error", "warning"}:
             text = said["message"].strip()
             if text and not OF_NO_USE.search(text):
                 messages.append(f"{said.get('prefix', '')}{text}")

@@ -77,6 +77,7 @@ def test_what_touches_nothing_is_not_told() -> None:
         said("warning", "using pulumi-resource-docker from $PATH at /somewhere"),
         said("warning", "resource plugin docker is expected to have version >=5.2.0, but has 2.23.0; x"),
         said("debug", "a lot"),
+        said("info#err", "KeyboardInterrupt"),  # How a language host ends the program when a resource failed.
         said("error", "preview failed"),
     ]
     found = report.read(events)
