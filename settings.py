@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -29,6 +30,13 @@ from pydantic import (
 )
 
 NAMESPACE: Final = "prefect-environment"
+SECRETS: Final = (
+    "postgres.password",
+    "postgres.external.password",
+    "minio.root_password",
+    "minio.external.secret_key",
+)
+"""Settings that must be config secrets."""
 DASK_BLOCK: Final = "dask-block"
 PORT_MAX: Final = 65535
 DEBIAN_POSTGRES_MAJOR: Final = "15"
@@ -36,6 +44,9 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 FIXED_SSH_OPTIONS: Final = frozenset(
     {"batchmode", "stricthostkeychecking", "controlmaster", "controlpath", "controlpersist"}
 )
+IPV4: Final = 4
+PRIVATE_NETWORKS: Final = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
+"""RFC 1918, and RFC 6598, which WireGuard and other overlay networks use: what no router carries outside."""
 HOST_NAME_MAX: Final = 63
 # The longest object name is <project>-<stack>-prefect-worker-<worker>-<replica>; it is a host name, too.
 LONGEST_SUFFIX: Final = len("-prefect-worker--99")
@@ -66,22 +77,20 @@ class Profiles(Model):
     dask: bool = Field(True, description="a Dask scheduler and its workers")
 
 
-class HostSettings(Model):
-    """The Docker host that everything runs on."""
+class EndpointSettings(Model):
+    """A Docker host and how it is reached."""
 
-    address: str | None = Field(
-        None,
-        description="`unix://PATH`, `tcp://HOST:PORT` or `ssh://[USER@]HOST[:PORT]`; "
-        "default: DOCKER_HOST, else the local socket",
-    )
+    address: str | None
     ssh_options: Mapping[str, str | int | bool] = Field(
         {},
         description="OpenSSH client options by name, such as IdentityFile, UserKnownHostsFile or ProxyJump; "
         "relative paths: below the project",
     )
     tls_directory: Path | None = Field(None, description="ca.pem, cert.pem and key.pem for a `tcp://` address")
-    forward: str | None = Field(
-        None, description="`ssh://...` of the same host, for a `tcp://` address: how its loopback is reached"
+    private_address: str | None = Field(
+        None,
+        description="its IPv4 address on the private network of the stack's hosts (see docs/further-hosts.md); "
+        "without further hosts nothing is published there",
     )
     formerly: str | None = Field(
         None, description="address under which the same engine was before, where that has changed"
@@ -93,14 +102,14 @@ class HostSettings(Model):
     )
 
     @property
-    def ssh_address(self) -> str | None:
-        """Where ssh leads to the host; None for this machine's own engine."""
-        return self.address if self.address and self.address.startswith("ssh://") else self.forward
+    def by_ssh(self) -> bool:
+        """Whether the engine itself is reached over ssh."""
+        return bool(self.address and self.address.startswith("ssh://"))
 
     @property
-    def remote(self) -> bool:
-        """Whether the host is another machine than the one that Pulumi runs on."""
-        return self.ssh_address is not None
+    def ssh_address(self) -> str | None:
+        """Where ssh leads to the host, if anywhere."""
+        return self.address if self.by_ssh else None
 
     @field_validator("address", "formerly")
     @classmethod
@@ -116,11 +125,6 @@ class HostSettings(Model):
             )
         return address
 
-    @field_validator("forward")
-    @classmethod
-    def _is_ssh(cls, forward: str | None) -> str | None:
-        return _ssh_address(forward) if forward else None
-
     @field_validator("ssh_options")
     @classmethod
     def _are_ours_to_set(cls, options: Mapping[str, str | int | bool]) -> Mapping[str, str | int | bool]:
@@ -133,26 +137,39 @@ class HostSettings(Model):
                 )
         return options
 
+    @field_validator("private_address")
+    @classmethod
+    def _is_private(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            address = ip_address(text)
+        except ValueError:
+            raise ValueError(f"{text} is no IP address. Give the host's on the private network, as 10.0.0.5") from None
+        if address.version != IPV4:
+            raise ValueError(
+                f"{text} is an IPv6 address, and the networks of containers have IPv4 alone: nothing would reach it. "
+                "Give the host's IPv4 address on the private network"
+            )
+        if not any(address in network for network in PRIVATE_NETWORKS):
+            raise ValueError(
+                f"{text} is on no private network ({', '.join(map(str, PRIVATE_NETWORKS))}), and whoever reaches the "
+                "ports there can run code on the hosts. Give the host's address on a private network or WireGuard"
+            )
+        return text
+
     @model_validator(mode="after")
-    def _belong_together(self) -> Self:
+    def _endpoint_fits(self) -> Self:
         url = _url(self.address or "")
         if self.tls_directory and url.scheme != "tcp":
             raise ValueError("tls_directory: it is for a tcp:// address, and would not be used. Remove it")
-        if self.forward and url.scheme != "tcp":
-            raise ValueError("forward: it is for a tcp:// address, and would not be used. Remove it")
         if self.ssh_options and not self.ssh_address:
             raise ValueError("ssh_options: they are for an ssh:// address, and would not be used. Remove them")
-        if url.scheme == "tcp" and url.hostname not in LOOPBACK:
-            if self.tls_directory is None:
-                raise ValueError(
-                    "tls_directory: without TLS everyone who can reach the port would own the host. "
-                    "Name the directory with ca.pem, cert.pem and key.pem, or use an ssh:// address"
-                )
-            if self.forward is None:
-                raise ValueError(
-                    "forward: MinIO and Prefect are published on that host's loopback only, and could not be reached. "
-                    "Name the host's ssh:// address, or use that as the address"
-                )
+        if _is_afar(url) and self.tls_directory is None:
+            raise ValueError(
+                "tls_directory: without TLS everyone who can reach the port would own the host. "
+                "Name the directory with ca.pem, cert.pem and key.pem, or use an ssh:// address"
+            )
         if self.prepare and url.scheme != "ssh":
             raise ValueError(
                 "prepare: a host is prepared over ssh, and this one is reached otherwise. Name its ssh:// address, or "
@@ -168,6 +185,53 @@ class HostSettings(Model):
         return self
 
 
+class HostSettings(EndpointSettings):
+    """The first Docker host: everything runs on it but what is placed on further hosts."""
+
+    address: str | None = Field(
+        None,
+        description="`unix://PATH`, `tcp://HOST:PORT` or `ssh://[USER@]HOST[:PORT]`; "
+        "default: DOCKER_HOST, else the local socket",
+    )
+    forward: str | None = Field(
+        None, description="`ssh://...` of the same host, for a `tcp://` address: how its loopback is reached"
+    )
+
+    @property
+    def ssh_address(self) -> str | None:
+        """Where ssh leads to the host; None for this machine's own engine."""
+        return super().ssh_address or self.forward
+
+    @property
+    def remote(self) -> bool:
+        """Whether the host is another machine than the one that Pulumi runs on."""
+        return self.ssh_address is not None
+
+    @field_validator("forward")
+    @classmethod
+    def _is_ssh(cls, forward: str | None) -> str | None:
+        return _ssh_address(forward) if forward else None
+
+    @model_validator(mode="after")
+    def _forward_fits(self) -> Self:
+        url = _url(self.address or "")
+        if self.forward and url.scheme != "tcp":
+            raise ValueError("forward: it is for a tcp:// address, and would not be used. Remove it")
+        if _is_afar(url) and self.forward is None:
+            raise ValueError(
+                "forward: MinIO and Prefect are published on that host's loopback only, and could not be reached. "
+                "Name the host's ssh:// address, or use that as the address"
+            )
+        return self
+
+
+class FurtherHostSettings(EndpointSettings):
+    """One more Docker host, which runs Dask workers, or the Prefect workers that name it."""
+
+    address: str = Field(description="as `host.address`")
+    dask_workers: int = Field(0, ge=0, le=99, description="containers of Dask workers there")
+
+
 def _url(text: str) -> SplitResult:
     try:
         url = urlsplit(text)
@@ -175,6 +239,11 @@ def _url(text: str) -> SplitResult:
     except ValueError as error:
         raise ValueError(f"{text} is no URL: {error}") from None
     return url
+
+
+def _is_afar(url: SplitResult) -> bool:
+    """Whether it is an engine's TCP port on another machine."""
+    return url.scheme == "tcp" and url.hostname not in LOOPBACK
 
 
 def _ssh_address(address: str) -> str:
@@ -277,9 +346,60 @@ class NetworksSettings(Model):
         return {name: network.external for name, network in named.items() if network.external}
 
 
-class PostgresSettings(Model):
+class Mode(StrEnum):
+    """Whose a server is."""
+
+    MANAGED = "managed"
+    EXTERNAL = "external"
+
+
+class ServedSettings(Model):
+    """What a server of the stack provides, or one that is there already."""
+
+    mode: Mode = Field(Mode.MANAGED, description="`managed`: the stack's own; `external`: one that is there already")
+    external: Model | None
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> Self:
+        if self.mode is Mode.EXTERNAL and self.external is None:
+            raise ValueError("external: mode external needs to know where it is and who may use it. Name both there")
+        if self.mode is Mode.MANAGED and self.external is not None:
+            raise ValueError("external: with mode managed it would not be used. Remove it, or set mode: external")
+        return self
+
+
+def _is_seen_by_containers(host: str) -> None:
+    if host in LOOPBACK:
+        raise ValueError(
+            f"{host} is each container's own loopback, where nothing answers. Give an address that containers reach"
+        )
+
+
+class ExternalPostgresSettings(Model):
+    """A database that is there already. Everything in it belongs to Prefect."""
+
+    host: str = Field(description="as containers on the first host reach it")
+    port: int = Field(5432, ge=1, le=PORT_MAX, description="its port")
+    database: str = Field("prefect", description="name of the database; it exists")
+    user: str = Field("prefect", description="role that the server signs in as; it owns the database")
+    password: SecretStr = Field(description="the role's password")
+    tls: bool = Field(
+        True, description="encrypt, and check the certificate: by known authorities and those of images.ca_bundle"
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+", host):
+            raise ValueError(f"{host} is no host's name or address. Give that alone; port and database have settings")
+        _is_seen_by_containers(host)
+        return host
+
+
+class PostgresSettings(ServedSettings):
     """Prefect's database."""
 
+    external: ExternalPostgresSettings | None = Field(None, description="with mode external: where it is")
     user: Name = Field("prefect", description="role that the server signs in as")
     database: Name = Field("prefect", description="name of the database")
     password: SecretStr | None = Field(None, description="default: generated and kept in state")
@@ -313,6 +433,7 @@ class WorkerSettings(Model):
 
     pool: Name = Field(description="work pool that it serves; made with it")
     queues: tuple[Name, ...] = Field(("default",), min_length=1, description="queues of the pool that it takes from")
+    host: Name | None = Field(None, description="the further host (below `hosts`) that it runs on; default: the first")
     type: Literal["process"] = Field("process", description="type of the pool: flow runs are processes of the worker")
     replicas: int = Field(1, ge=1, le=99, description="containers that serve the pool")
     requirements: tuple[str, ...] = Field((), description="pip requirements added to this worker's image")
@@ -322,9 +443,28 @@ class WorkerSettings(Model):
     memory_mb: MemoryMb = 1024
 
 
-class MinioSettings(Model):
+class ExternalMinioSettings(Model):
+    """An S3 store that is there already, with a bucket (`minio.bucket`) and a key that may read and write it."""
+
+    endpoint: str = Field(description="URL of its S3 API, as containers and the machine that Pulumi runs on reach it")
+    region: str = Field("us-east-1", description="region of the bucket; MinIO's is the default")
+    access_key: str = Field(description="id of the key")
+    secret_key: SecretStr = Field(description="the key's secret")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_base_url(cls, endpoint: str) -> str:
+        url = _url(endpoint)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/") or url.query:
+            raise ValueError(f"{endpoint} is no endpoint. Write https://host or https://host:port, and no more")
+        _is_seen_by_containers(url.hostname)
+        return endpoint.rstrip("/")
+
+
+class MinioSettings(ServedSettings):
     """The S3 store, its bucket and the user that flows use."""
 
+    external: ExternalMinioSettings | None = Field(None, description="with mode external: where it is")
     api_port: int = Field(9000, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
     console_port: int = Field(9001, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
     server_url: str | None = Field(None, description="MINIO_SERVER_URL: public URL of the S3 API, behind a proxy")
@@ -347,6 +487,12 @@ class MinioSettings(Model):
     )
     memory_mb: MemoryMb = 1024
 
+    @model_validator(mode="after")
+    def _data_is_here(self) -> Self:
+        if self.data_directory and self.mode is Mode.EXTERNAL:
+            raise ValueError("data_directory: the external store keeps its own data; it would not be used. Remove it")
+        return self
+
     @field_validator("data_directory")
     @classmethod
     def _is_whole(cls, directory: Path | None) -> Path | None:
@@ -358,10 +504,20 @@ class MinioSettings(Model):
 class DaskSettings(Model):
     """A Dask cluster in the stack, or the address of one elsewhere."""
 
-    workers: int = Field(2, ge=1, le=99, description="worker containers")
+    workers: int = Field(2, ge=0, le=99, description="worker containers on the first host")
     threads: int = Field(2, ge=1, description="threads of one worker")
     image_of: Name = Field("dask", description="the worker (below `workers`) whose image scheduler and workers run")
     dashboard_port: int = Field(8787, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
+    scheduler_port: int = Field(
+        8786, ge=1, le=PORT_MAX, description="published on host.private_address where there are further hosts"
+    )
+    worker_port: int = Field(
+        8800,
+        ge=1,
+        le=PORT_MAX,
+        description="port of a host's first worker, the next one's is one higher: published on the host's "
+        "private_address where there are further hosts",
+    )
     address: str | None = Field(
         None,
         pattern=r"^((tcp|tls)://)?[A-Za-z0-9.-]+:\d+$",
@@ -445,6 +601,7 @@ class Settings(Model):
 
     profiles: Profiles = Profiles()
     host: HostSettings = HostSettings()
+    hosts: Mapping[Name, FurtherHostSettings] = Field({}, description="further hosts by name")
     images: ImageSettings = ImageSettings()
     networks: NetworksSettings = NetworksSettings()
     port_offset: int = Field(0, ge=0, le=50000, description="added to every published port: stacks share a host")
@@ -462,7 +619,9 @@ class Settings(Model):
     def _parts_fit(self) -> Self:
         problems = [
             *self._host_problems(),
+            *self._further_host_problems(),
             *self._profile_problems(),
+            *self._port_problems(),
             *self._flow_problems(),
             *self._worker_problems(),
         ]
@@ -503,15 +662,61 @@ class Settings(Model):
                 f"dask.image_of: there is no workers.{self.dask.image_of}, so Dask would have no image. "
                 f"Name one of: {', '.join(self.workers)}"
             )
-        ports = {path: port + self.port_offset for path, port in self.ports().items()}
-        for name, port in ports.items():
-            if port > PORT_MAX:
-                problems.append(f"{name}: {port} (with port_offset) is above {PORT_MAX}. Lower it or port_offset")
-            twins = [other for other, value in ports.items() if value == port and other > name]
-            if twins:
+        if on.dask and not any(self.dask_workers.values()):
+            problems.append(
+                "dask.workers: with none here and none on further hosts, tasks would wait for ever. "
+                "Set it to 1 or more, or profiles.dask: false"
+            )
+        return problems
+
+    def _further_host_problems(self) -> list[str]:
+        problems = [
+            f"workers.{name}.host: there is no hosts.{worker.host}, so it would run nowhere. "
+            f"Name one of: {', '.join(self.hosts) or 'none, as hosts is empty'}; or leave it out for the first host"
+            for name, worker in self.workers.items()
+            if worker.host and worker.host not in self.hosts
+        ]
+        if self.hosts and not self.host.private_address:
+            problems.append(
+                f"host.private_address: what runs on {', '.join(self.hosts)} would not find Prefect, MinIO and Dask. "
+                "Give the first host's address on the private network that the hosts share"
+            )
+        placed = {worker.host for worker in self.workers.values()}
+        taken = {self.host.private_address: "host"}
+        for name, host in self.hosts.items():
+            if host.dask_workers and not self.profiles.dask:
                 problems.append(
-                    f"{name}: port {port} is also {twins[0]}; one could not start. Give them different ones"
+                    f"hosts.{name}.dask_workers: there is no scheduler for them. "
+                    f"Set profiles.dask: true or remove hosts.{name}.dask_workers"
                 )
+            if host.dask_workers and not host.private_address:
+                problems.append(
+                    f"hosts.{name}.private_address: the scheduler and other workers would not reach the Dask workers "
+                    "there. Give the host's address on the private network that the hosts share"
+                )
+            if not host.dask_workers and name not in placed:
+                problems.append(
+                    f"hosts.{name}: nothing would run there. Give it dask_workers, name it in a workers.<name>.host, "
+                    "or remove it"
+                )
+            other = taken.setdefault(host.private_address, f"hosts.{name}") if host.private_address else None
+            if other not in {None, f"hosts.{name}"}:
+                problems.append(
+                    f"hosts.{name}.private_address: {host.private_address} is {other}'s already, and what is sent to "
+                    "one host would reach the other. Give each its own; one machine is one host"
+                )
+        return problems
+
+    def _port_problems(self) -> list[str]:
+        problems = []
+        ports = {path: _shifted(ports, self.port_offset) for path, ports in self.ports().items()}
+        for name, own in ports.items():
+            if own and own[-1] > PORT_MAX:
+                problems.append(f"{name}: {own[-1]} (with port_offset) is above {PORT_MAX}. Lower it or port_offset")
+            twins = [(other, port) for other in ports if other > name for port in own if port in ports[other]]
+            if twins:
+                other, port = twins[0]
+                problems.append(f"{name}: port {port} is also {other}; one could not start. Give them different ones")
         return problems
 
     def _flow_problems(self) -> list[str]:
@@ -570,16 +775,29 @@ class Settings(Model):
         }
         return {**self.workers, **own}
 
-    def ports(self) -> dict[str, int]:
-        """Setting path to port on the Docker host, of the parts that are switched on."""
-        on = self.profiles
+    @property
+    def shared_address(self) -> str | None:
+        """Where all hosts reach the first one; None for a stack of one host, which opens no port to others."""
+        return self.host.private_address if self.hosts else None
+
+    @property
+    def dask_workers(self) -> dict[str | None, int]:
+        """Host to its number of Dask workers; None is the first host."""
+        return {None: self.dask.workers, **{name: host.dask_workers for name, host in self.hosts.items()}}
+
+    def ports(self) -> dict[str, range]:
+        """Setting path to ports on a Docker host, of the parts that are switched on."""
+        on, managed_minio = self.profiles, self.profiles.minio and self.minio.mode is Mode.MANAGED
+        shared_dask = on.dask and bool(self.hosts)
         ports = {
-            "server.port": (on.orion, self.server.port),
-            "minio.api_port": (on.minio, self.minio.api_port),
-            "minio.console_port": (on.minio, self.minio.console_port),
-            "dask.dashboard_port": (on.dask, self.dask.dashboard_port),
+            "server.port": (on.orion, self.server.port, 1),
+            "minio.api_port": (managed_minio, self.minio.api_port, 1),
+            "minio.console_port": (managed_minio, self.minio.console_port, 1),
+            "dask.dashboard_port": (on.dask, self.dask.dashboard_port, 1),
+            "dask.scheduler_port": (shared_dask, self.dask.scheduler_port, 1),
+            "dask.worker_port": (shared_dask, self.dask.worker_port, max(self.dask_workers.values())),
         }
-        return {path: port for path, (used, port) in ports.items() if used}
+        return {path: range(first, first + count) for path, (used, first, count) in ports.items() if used}
 
     def with_ports_offset(self) -> Settings:
         """The same settings with `port_offset` added to every port."""
@@ -592,9 +810,19 @@ class Settings(Model):
                 "minio": minio.model_copy(
                     update={"api_port": minio.api_port + offset, "console_port": minio.console_port + offset}
                 ),
-                "dask": dask.model_copy(update={"dashboard_port": dask.dashboard_port + offset}),
+                "dask": dask.model_copy(
+                    update={
+                        "dashboard_port": dask.dashboard_port + offset,
+                        "scheduler_port": dask.scheduler_port + offset,
+                        "worker_port": dask.worker_port + offset,
+                    }
+                ),
             }
         )
+
+
+def _shifted(ports: range, offset: int) -> range:
+    return range(ports.start + offset, ports.stop + offset)
 
 
 def requirement_lines(file: Path) -> tuple[str, ...]:
@@ -638,11 +866,11 @@ def parse(values: Mapping[str, object], stack: str) -> Settings:
             for line in _message(item["type"], item["msg"]).splitlines()
         ]
         raise SettingsError("\n".join([f"{file} can't be used:", *(f"  - {p}" for p in problems)])) from None
-    longest = max((len(name) for name in settings.all_workers()), default=0)
+    longest = max((len(name) for name in [*settings.all_workers(), *settings.hosts]), default=0)
     if len(f"{NAMESPACE}-{stack}") + LONGEST_SUFFIX + longest > HOST_NAME_MAX:
         raise SettingsError(
-            f"the stack's name {stack!r} with the longest worker's name gives host names over {HOST_NAME_MAX} "
-            "characters, which Docker refuses. Use a shorter name for either"
+            f"the stack's name {stack!r} with the longest name of a worker or host gives host names over "
+            f"{HOST_NAME_MAX} characters, which Docker refuses. Use a shorter name for either"
         )
     return settings.with_ports_offset()
 
@@ -659,10 +887,13 @@ def _message(kind: str, message: str) -> str:
 
 
 def _refuse_plain_secrets(values: Mapping[str, object]) -> None:
-    for section, field in (("postgres", "password"), ("minio", "root_password")):
+    for path in SECRETS:
+        section, *keys = path.split(".")
         value = values.get(section)
-        if isinstance(value, Mapping) and value.get(field) and not is_config_secret(f"{NAMESPACE}:{section}"):
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value and not is_config_secret(f"{NAMESPACE}:{section}"):
             raise SettingsError(
-                f"{section}.{field}: it is in plain text, readable by everyone who can read the repository. "
-                f"Set it with\n  pulumi config set --secret --path '{NAMESPACE}:{section}.{field}'"
+                f"{path}: it is in plain text, readable by everyone who can read the repository. "
+                f"Set it with\n  pulumi config set --secret --path '{NAMESPACE}:{path}'"
             )

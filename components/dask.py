@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 import pulumi_docker as docker
 
-from components.image import Image
-from components.networks import Network
-from components.service import ServiceArgs, container, http_health
+from components.service import Port, ServiceArgs, container, http_health
+from components.site import Site
 from settings import DaskSettings
 
 SCHEDULER: Final = "scheduler"
 SCHEDULER_PORT: Final = 8786
 DASHBOARD_PORT: Final = 8787
 WORKER_DASHBOARD_PORT: Final = 8788
+WORKER_PORT: Final = 8789
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,12 @@ class DaskArgs:
     """What a Dask cluster needs."""
 
     settings: DaskSettings
-    image: Image
-    network: Network
-    scheduler_host: str
+    requirements: Sequence[str]
+    """Packages of the worker whose image it runs."""
+    sites: Mapping[str | None, Site]
+    """The hosts by name; the scheduler is on the first, None."""
+    workers: Mapping[str | None, int]
+    """How many run on which host."""
     client_env: Mapping[str, str]
 
 
@@ -39,46 +42,73 @@ class Dask(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: DaskArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Dask", name, None, opts)
-        settings = args.settings
-        child = pulumi.ResourceOptions(parent=self)
+        settings, first = args.settings, args.sites[None]
+        self._args = args
         self.dashboard_url = f"http://127.0.0.1:{settings.dashboard_port}"
-        self.scheduler = container(
+        address = first.host.private_address
+        self.scheduler = self._container(
             "dask-scheduler",
-            ServiceArgs(
-                image=args.image.image_id,
-                networks=[args.network],
-                alias=SCHEDULER,
-                memory_mb=settings.memory_mb,
-                memory_setting="dask.memory_mb",
-                command=[
-                    *("dask", "scheduler", "--host", "0.0.0.0", "--port", str(SCHEDULER_PORT)),  # noqa: S104  (in its container)
-                    *("--dashboard-address", f":{DASHBOARD_PORT}"),
-                ],
-                env=args.client_env,
-                ports={settings.dashboard_port: DASHBOARD_PORT},
-                health=http_health(DASHBOARD_PORT, "/health"),
-            ),
-            child,
+            first,
+            DASHBOARD_PORT,
+            [
+                *("dask", "scheduler", "--host", "0.0.0.0", "--port", str(SCHEDULER_PORT)),  # noqa: S104  (in its container)
+                *("--dashboard-address", f":{DASHBOARD_PORT}"),
+            ],
+            ports=[
+                Port(settings.dashboard_port, DASHBOARD_PORT),
+                *([Port(settings.scheduler_port, SCHEDULER_PORT, address)] if address else []),
+            ],
+            alias=SCHEDULER,
         )
-        for number in range(1, settings.workers + 1):
-            container(
-                f"dask-worker-{number}",
-                ServiceArgs(
-                    image=args.image.image_id,
-                    networks=[args.network],
-                    memory_mb=settings.memory_mb,
-                    memory_setting="dask.memory_mb",
-                    # It waits for the scheduler by itself.
-                    command=[
-                        *("dask", "worker", f"tcp://{args.scheduler_host}:{SCHEDULER_PORT}"),
-                        *("--nthreads", str(settings.threads), "--death-timeout", "3600"),
-                        # Named, so that a change of it makes a new worker: Dask reads it once, at the start.
-                        *("--memory-limit", f"{settings.memory_mb}MiB"),
-                        *("--dashboard-address", f":{WORKER_DASHBOARD_PORT}"),
-                    ],
-                    env=args.client_env,
-                    health=http_health(WORKER_DASHBOARD_PORT, "/health"),
-                ),
-                child,
-            )
+        for host, count in args.workers.items():
+            for number in range(1, count + 1):
+                self._worker(args.sites[host], number)
         self.register_outputs({"dashboard_url": self.dashboard_url})
+
+    def _worker(self, site: Site, number: int) -> None:
+        settings, address = self._args.settings, site.host.private_address
+        port = Port(settings.worker_port + number - 1, WORKER_PORT, address) if address else None
+        self._container(
+            f"dask-worker-{site.name}-{number}" if site.name else f"dask-worker-{number}",
+            site,
+            WORKER_DASHBOARD_PORT,
+            # It waits for the scheduler by itself.
+            [
+                *("dask", "worker", f"tcp://{self._args.client_env['DASK_SCHEDULER_ADDRESS']}"),
+                *("--nthreads", str(settings.threads), "--death-timeout", "3600"),
+                # Named, so that a change of it makes a new worker: Dask reads it once, at the start.
+                *("--memory-limit", f"{settings.memory_mb}MiB"),
+                *("--dashboard-address", f":{WORKER_DASHBOARD_PORT}"),
+                # Among hosts, only what is published is reached: by the scheduler, and by other workers for results.
+                *(("--listen-address", f"tcp://0.0.0.0:{WORKER_PORT}") if port else ()),
+                *(("--contact-address", f"tcp://{port.ip}:{port.outside}") if port else ()),
+            ],
+            ports=[port] if port else [],
+        )
+
+    def _container(
+        self,
+        name: str,
+        site: Site,
+        dashboard_port: int,
+        command: Sequence[str],
+        *,
+        ports: Sequence[Port],
+        alias: str | None = None,
+    ) -> docker.Container:
+        args = self._args
+        return container(
+            name,
+            ServiceArgs(
+                image=site.images.worker_with(args.settings.image_of, args.requirements).image_id,
+                networks=[site.dask_network],
+                alias=alias,
+                memory_mb=args.settings.memory_mb,
+                memory_setting="dask.memory_mb",
+                command=command,
+                env=args.client_env,
+                ports=ports,
+                health=http_health(dashboard_port, "/health"),
+            ),
+            site.placed(self),
+        )

@@ -13,9 +13,10 @@ import pulumi_docker as docker
 from pulumi_command import local
 
 from components.host_preparation import launch, preparation
+from components.service import Port
 from providers.host_contract import HostContract, HostContractArgs
 from providers.ssh import SshHost, flags, ssh_host, typed
-from settings import HostSettings
+from settings import EndpointSettings
 
 LOCAL: Final = "unix:///var/run/docker.sock"
 
@@ -24,7 +25,9 @@ LOCAL: Final = "unix:///var/run/docker.sock"
 class DockerHostArgs:
     """What a host needs."""
 
-    settings: HostSettings
+    settings: EndpointSettings
+    private_address: str | None = None
+    """Where other hosts of the stack reach what it publishes; None in a stack of one host."""
     setting: str = "host"
     """Path of the settings."""
     holds_data: bool = True
@@ -37,12 +40,14 @@ class DockerHost(pulumi.ComponentResource):
     """A Docker host and its provider."""
 
     provider: docker.Provider
+    private_address: str | None
     via: SshHost | None
     """How its loopback is reached; None where it is this machine's own."""
 
     def __init__(self, name: str, args: DockerHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:DockerHost", name, None, opts)
         settings = args.settings
+        self.private_address = args.private_address
         self.via = ssh_host(settings.ssh_address, settings.ssh_options) if settings.ssh_address else None
         agreed = HostContract(
             f"{name}-terms",
@@ -70,7 +75,7 @@ class DockerHost(pulumi.ComponentResource):
         self.provider = docker.Provider(
             "docker" if args.setting == "host" else f"docker-{name}",
             host=address,
-            ssh_opts=flags(self.via) if self.via and not settings.forward else None,
+            ssh_opts=flags(self.via) if self.via and settings.by_ssh else None,
             cert_path=settings.tls_directory.as_posix() if settings.tls_directory else None,
             opts=pulumi.ResourceOptions(depends_on=[ready]),
         )
@@ -80,6 +85,11 @@ class DockerHost(pulumi.ComponentResource):
     def options(self) -> pulumi.ResourceOptions:
         """Options of what is on this host."""
         return pulumi.ResourceOptions(providers=[self.provider])
+
+    def published(self, outside: int, inside: int) -> list[Port]:
+        """Publish a container's port on the host's loopback and, where other hosts need it, at its private address."""
+        addresses = [self.private_address] if self.private_address else []
+        return [Port(outside, inside), *(Port(outside, inside, address) for address in addresses)]
 
     def command(self, *docker_words: str) -> str:
         """Return an interactive docker command for people to type."""

@@ -8,7 +8,6 @@ from typing import cast
 import pulumi
 
 from components.flow_storage import BLOCK_TYPE, FlowStorage
-from components.minio import Minio
 from components.prefect_server import PrefectServer
 from components.prefect_worker import PrefectWorker
 from components.service import served_by
@@ -23,7 +22,6 @@ class FlowProjectArgs:
 
     settings: FlowSettings
     server: PrefectServer
-    minio: Minio
     storage: FlowStorage
     bucket: str
     worker: PrefectWorker
@@ -44,11 +42,8 @@ class FlowProject(pulumi.ComponentResource):
         queue = args.settings.queue or next(iter(args.worker.queues))
         code = ObjectTree(
             f"{name}-code",
-            ObjectTreeArgs(args.minio.connection, bucket=args.bucket, prefix=name, source=source),
-            pulumi.ResourceOptions.merge(
-                served_by(args.minio.container),
-                pulumi.ResourceOptions(parent=self, depends_on=[args.storage.bucket]),
-            ),
+            ObjectTreeArgs(args.storage.connection, bucket=args.bucket, prefix=name, source=source),
+            pulumi.ResourceOptions.merge(args.storage.inside, pulumi.ResourceOptions(parent=self)),
         )
         block = args.storage.block(
             f"{name}-code",

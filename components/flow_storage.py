@@ -1,4 +1,4 @@
-"""Where flows' code and results live: a bucket, the user who may touch only it, and the block that Prefect uses."""
+"""Where flows' code and results live: a bucket, the key that opens it, and the blocks that Prefect uses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Final
 
 import pulumi
 
-from components.minio import API_PORT, Minio
+from components.external_minio import ExternalMinio
+from components.minio import Minio
 from components.prefect_server import PrefectServer
 from components.service import kept_secret, served_by
+from providers.connection import MinioConnection
 from providers.minio.access_key import AccessKey, AccessKeyArgs
 from providers.minio.bucket import Bucket, BucketArgs
 from providers.minio.policy import Policy, PolicyArgs
@@ -26,28 +28,53 @@ class FlowStorageArgs:
     """What the storage of flows needs."""
 
     settings: MinioSettings
-    minio: Minio
-    minio_host: str
-    """MinIO's name on the networks of workers and Dask."""
+    store: Minio | ExternalMinio
+    endpoint: str
+    """URL of the S3 API as what runs flows reaches it."""
+
+
+@dataclass(frozen=True)
+class _Key:
+    id: pulumi.Input[str]
+    secret: pulumi.Input[str]
 
 
 class FlowStorage(pulumi.ComponentResource):
-    """A bucket, its user, policy and access key in MinIO."""
+    """A bucket and the blocks that lead there; in the stack's own MinIO with a user who may touch only it.
 
-    bucket: Bucket
+    In another store, bucket and key are as the settings say, and nothing but objects is made.
+    """
+
+    connection: MinioConnection
+    """How the program reaches it."""
+    inside: pulumi.ResourceOptions
+    """Options of what is put into the bucket."""
 
     def __init__(self, name: str, args: FlowStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:FlowStorage", name, None, opts)
-        minio = args.minio
         self._args = args
+        self._bucket: list[Bucket] = []
         self._first_block: list[Block] = []
+        self.connection = args.store.connection
+        if isinstance(args.store, Minio):
+            self._key = self._own_key(args.store)
+        else:
+            self._key = _Key(self.connection["access_key"], self.connection["secret_key"])
+            self.inside = pulumi.ResourceOptions()
+        self.register_outputs({"bucket": args.settings.bucket})
+
+    def _own_key(self, minio: Minio) -> _Key:
+        settings = self._args.settings
         in_minio = pulumi.ResourceOptions.merge(served_by(minio.container), pulumi.ResourceOptions(parent=self))
-        bucket, user_name, adopt = args.settings.bucket, args.settings.user, args.settings.adopt
+        bucket, user_name, adopt = settings.bucket, settings.user, settings.adopt
         # Kept through a `down`, as MinIO's volume is that knows the user.
         child = pulumi.ResourceOptions(parent=self)
         user_secret = kept_secret(f"{user_name}-secret", None, child)
         key_secret = kept_secret(f"{user_name}-key-secret", None, child)
-        self.bucket = Bucket(bucket, BucketArgs(minio.connection, bucket=bucket, adopt=adopt), in_minio)
+        self._bucket = [Bucket(bucket, BucketArgs(minio.connection, bucket=bucket, adopt=adopt), in_minio)]
+        self.inside = pulumi.ResourceOptions.merge(
+            served_by(minio.container), pulumi.ResourceOptions(depends_on=self._bucket)
+        )
         user = User(
             user_name,
             UserArgs(minio.connection, user=user_name, secret_key=user_secret, adopt=adopt),
@@ -63,7 +90,7 @@ class FlowStorage(pulumi.ComponentResource):
             PolicyAttachmentArgs(minio.connection, policy=f"{bucket}-only", user=user_name),
             pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[user, policy])),
         )
-        self._key = AccessKey(
+        key = AccessKey(
             f"{user_name}-key",
             AccessKeyArgs(
                 minio.connection,
@@ -74,14 +101,15 @@ class FlowStorage(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[attachment])),
         )
-        self.register_outputs({"bucket": bucket})
+        return _Key(key.access_key, key.secret_key)
 
     def block(self, name: str, server: PrefectServer, path: pulumi.Input[str], opts: pulumi.ResourceOptions) -> Block:
         """Declare a RemoteFileSystem block on `s3://<path>`, as the access key of the bucket's user."""
+        region = self.connection.get("region")
         settings = {
-            "key": self._key.access_key,
-            "secret": self._key.secret_key,
-            "client_kwargs": {"endpoint_url": f"http://{self._args.minio_host}:{API_PORT}"},
+            "key": self._key.id,
+            "secret": self._key.secret,
+            "client_kwargs": {"endpoint_url": self._args.endpoint, **({"region_name": region} if region else {})},
         }
         block = Block(
             name,
@@ -97,7 +125,7 @@ class FlowStorage(pulumi.ComponentResource):
                 pulumi.ResourceOptions.merge(
                     served_by(server.container),
                     # One first: the server makes its encryption key with the first block, and two at once collide.
-                    pulumi.ResourceOptions(depends_on=[self.bucket, *self._first_block]),
+                    pulumi.ResourceOptions(depends_on=[*self._bucket, *self._first_block]),
                 ),
                 opts,
             ),

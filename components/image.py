@@ -57,8 +57,10 @@ def pulled(name: str, reference: str, opts: pulumi.ResourceOptions) -> Image:
     return Image(reference, resource.image_id, resource)
 
 
-def build(name: str, args: BuildArgs, opts: pulumi.ResourceOptions) -> Image:
+def build(name: str, args: BuildArgs, opts: pulumi.ResourceOptions, on: str = "") -> Image:
     """Declare the image `<project>-<stack>/<name>:<hash>`, built on the Docker host.
+
+    `on` ends the names of the resource and of the staged context: `@<host>` for a further host, which has its own.
 
     Raises:
         pulumi.RunError: an artefact was not made yet; names the command that makes it.
@@ -73,11 +75,11 @@ def build(name: str, args: BuildArgs, opts: pulumi.ResourceOptions) -> Image:
     build_args = {**args.build_args, **({"BASE": base} if base else {})}
     recipe = {path.relative_to(IMAGES / args.recipe): path for path in _files(IMAGES / args.recipe)}
     key = _hash(recipe, args.files, build_args, needed)
-    context = _stage(name, recipe, args.files, needed)
+    context = _stage(f"{name}{on}", recipe, args.files, needed)
     tag = f"{pulumi.get_project()}-{pulumi.get_stack()}/{name}:{key}"
     after = [args.parent.resource] if isinstance(args.parent, Image) else []
     resource = docker.RemoteImage(
-        name,
+        f"{name}{on}",
         name=tag,
         build=docker.RemoteImageBuildArgs(
             context=context.as_posix(),

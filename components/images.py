@@ -17,17 +17,24 @@ class Images(pulumi.ComponentResource):
     All built ones stand on `prefect` or, with source `build`, on Debian.
     """
 
-    def __init__(self, name: str, args: ImageSettings, opts: pulumi.ResourceOptions | None = None) -> None:
+    settings: ImageSettings
+
+    def __init__(
+        self, name: str, args: ImageSettings, opts: pulumi.ResourceOptions | None = None, *, on: str | None = None
+    ) -> None:
+        """Declare none yet; `on` is the further host that they are for."""
         super().__init__("prefect-environment:index:Images", name, None, opts)
-        self._args = args
+        self.settings = args
+        self._on = f"@{on}" if on else ""
+        self._extra: dict[str, Image] = {}
         self._opts = pulumi.ResourceOptions(parent=self)
         self.register_outputs({})
 
     @cached_property
     def prefect(self) -> Image:
         """Prefect itself: what the server runs, and what workers stand on."""
-        ca_bundle = self._args.ca_bundle.read_text() if self._args.ca_bundle else ""
-        parent = self._base or self._args.prefect
+        ca_bundle = self.settings.ca_bundle.read_text() if self.settings.ca_bundle else ""
+        parent = self._base or self.settings.prefect
         return self._python("prefect", "prefect", parent, {"ca-bundle.crt": ca_bundle})
 
     @cached_property
@@ -38,33 +45,39 @@ class Images(pulumi.ComponentResource):
     def postgres(self) -> Image:
         """The Postgres image."""
         return self._server(
-            "postgres", self._args.postgres, BuildArgs("postgres", self._base, build_args=self._proxies())
+            "postgres", self.settings.postgres, BuildArgs("postgres", self._base, build_args=self._proxies())
         )
 
     def minio(self) -> Image:
         """The MinIO image."""
-        return self._server("minio", self._args.minio, BuildArgs("minio", self._base, artefact="minio"))
+        return self._server("minio", self.settings.minio, BuildArgs("minio", self._base, artefact="minio"))
 
     def worker_with(self, name: str, requirements: Sequence[str]) -> Image:
         """The worker image with more packages; without any, the worker image itself."""
         if not requirements:
             return self.worker
-        lines = "".join(f"{line}\n" for line in requirements)
-        return self._python(f"worker-{name}", "worker-extra", self.worker, {"requirements.txt": lines})
+        if name not in self._extra:
+            lines = "".join(f"{line}\n" for line in requirements)
+            files = {"requirements.txt": lines}
+            self._extra[name] = self._python(f"worker-{name}", "worker-extra", self.worker, files)
+        return self._extra[name]
 
     @cached_property
     def _base(self) -> Image | None:
-        if self._args.source is ImageSource.REGISTRY:
+        if self.settings.source is ImageSource.REGISTRY:
             return None
-        return build("base", BuildArgs("base", artefact="rootfs"), self._opts)
+        return self._build("base", BuildArgs("base", artefact="rootfs"))
 
     def _server(self, name: str, reference: str, args: BuildArgs) -> Image:
-        return build(name, args, self._opts) if self._base else pulled(name, reference, self._opts)
+        return self._build(name, args) if self._base else pulled(name, reference, self._opts)
 
     def _python(self, name: str, recipe: str, parent: Image | str, files: dict[str, str]) -> Image:
-        index = {"INDEX_URL": self._args.index_url} if self._args.index_url else {}
-        return build(name, BuildArgs(recipe, parent, files=files, build_args={**index, **self._proxies()}), self._opts)
+        index = {"INDEX_URL": self.settings.index_url} if self.settings.index_url else {}
+        return self._build(name, BuildArgs(recipe, parent, files=files, build_args={**index, **self._proxies()}))
+
+    def _build(self, name: str, args: BuildArgs) -> Image:
+        return build(name, args, self._opts, on=self._on)
 
     def _proxies(self) -> dict[str, str]:
-        proxy = self._args.proxy
+        proxy = self.settings.proxy
         return {"http_proxy": proxy, "https_proxy": proxy} if proxy else {}

@@ -10,10 +10,11 @@ import pulumi
 import pulumi_docker as docker
 
 from components.docker_host import DockerHost
-from components.image import Image
+from components.images import Images
 from components.naming import qualified
 from components.networks import Network
 from components.service import (
+    Port,
     SecretFile,
     ServiceArgs,
     container,
@@ -35,7 +36,7 @@ class MinioArgs:
     """What a MinIO server needs."""
 
     settings: MinioSettings
-    image: Image
+    images: Images
     networks: Sequence[Network]
     host: DockerHost
 
@@ -46,7 +47,6 @@ class Minio(pulumi.ComponentResource):
     container: docker.Container
     connection: MinioConnection
     """How the program reaches it, as root."""
-    url: str
     console_url: str
 
     def __init__(self, name: str, args: MinioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -69,7 +69,7 @@ class Minio(pulumi.ComponentResource):
         self.container = container(
             name,
             ServiceArgs(
-                image=args.image.image_id,
+                image=args.images.minio().image_id,
                 networks=args.networks,
                 alias=name,
                 memory_mb=settings.memory_mb,
@@ -80,7 +80,10 @@ class Minio(pulumi.ComponentResource):
                     "MINIO_ROOT_PASSWORD_FILE": password_file.path,
                     **{key: url for key, url in public.items() if url},
                 },
-                ports={settings.api_port: API_PORT, settings.console_port: CONSOLE_PORT},
+                ports=[
+                    *args.host.published(settings.api_port, API_PORT),
+                    Port(settings.console_port, CONSOLE_PORT),
+                ],
                 volumes=volumes,
                 directories={DATA: directory} if directory else {},
                 secret_files=[user_file, password_file],
@@ -89,14 +92,14 @@ class Minio(pulumi.ComponentResource):
             ),
             child,
         )
-        self.url = f"http://127.0.0.1:{settings.api_port}"
+        url = f"http://127.0.0.1:{settings.api_port}"
         self.console_url = f"http://127.0.0.1:{settings.console_port}"
         self.connection = MinioConnection(
             server=qualified(name),
-            url=self.url,
+            url=url,
             access_key=settings.root_user,
             secret_key=root_password,
         )
         if args.host.via:
             self.connection["via"] = args.host.via
-        self.register_outputs({"url": self.url, "console_url": self.console_url})
+        self.register_outputs({"url": url, "console_url": self.console_url})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pulumi
 import pulumi_docker as docker
@@ -27,18 +28,21 @@ class Networks(pulumi.ComponentResource):
     minio: Network
     caddy: Network
     dask: Network
-    database: Network
 
     def __init__(self, name: str, args: NetworksSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Networks", name, None, opts)
+        self._opts = pulumi.ResourceOptions(parent=self)
         self._all_short = args.claim_short_names or not args.external
         self.prefect = self._network("prefect", args)
         self.minio = self._network("minio", args)
         self.caddy = self._network("caddy", args)
         self.dask = self._network("dask", args)
-        # Nothing in it needs the outside, and nothing outside needs it.
-        self.database = self._network("database", args, internal=True)
         self.register_outputs({})
+
+    @cached_property
+    def database(self) -> Network:
+        """The database's network: nothing in it needs the outside, and nothing outside needs it."""
+        return own_network("database-network", self._opts, internal=True)
 
     def host(self, service: str) -> str:
         """The one name under which a service answers on every network it joins.
@@ -47,16 +51,20 @@ class Networks(pulumi.ComponentResource):
         """
         return service if self._all_short else qualified(service)
 
-    def _network(self, name: str, args: NetworksSettings, *, internal: bool = False) -> Network:
+    def _network(self, name: str, args: NetworksSettings) -> Network:
         existing = args.external.get(name)
         if existing:
             return Network(pulumi.Output.from_input(existing), args.claim_short_names)
-        logical = f"{name}-network"
-        network = docker.Network(
-            logical,
-            name=qualified(logical),
-            internal=internal,
-            labels=[docker.NetworkLabelArgs(label=k, value=v) for k, v in labels(logical).items()],
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        return Network(network.name, short_names=True)
+        return own_network(f"{name}-network", self._opts)
+
+
+def own_network(name: str, opts: pulumi.ResourceOptions, *, internal: bool = False) -> Network:
+    """Declare the network `<project>-<stack>-<name>`."""
+    network = docker.Network(
+        name,
+        name=qualified(name),
+        internal=internal,
+        labels=[docker.NetworkLabelArgs(label=k, value=v) for k, v in labels(name).items()],
+        opts=opts,
+    )
+    return Network(network.name, short_names=True)

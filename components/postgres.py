@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,10 +10,10 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from components.image import Image
+from components.images import Images
 from components.networks import Network
 from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
-from settings import ImageSettings, PostgresSettings
+from settings import PostgresSettings
 
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
@@ -20,12 +21,26 @@ START: Final = "/usr/local/bin/start-postgres"
 
 
 @dataclass(frozen=True)
+class Database:
+    """How the Prefect server reaches its database."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: pulumi.Output[str]
+    tls: bool
+    """Encrypted, and the certificate checked."""
+    networks: Sequence[Network]
+    """What the server joins for it."""
+
+
+@dataclass(frozen=True)
 class PostgresArgs:
     """What a Postgres needs."""
 
     settings: PostgresSettings
-    images: ImageSettings
-    image: Image
+    images: Images
     network: Network
 
 
@@ -34,26 +49,23 @@ class Postgres(pulumi.ComponentResource):
 
     container: docker.Container
     volume: docker.Volume
-    password: pulumi.Output[str]
-    host: str
-    """Its name on the database network."""
+    database: Database
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Postgres", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.host = name
         settings = args.settings
         terms = {
-            "images.source": args.images.source.value,
-            "Postgres major version": args.images.postgres_major,
+            "images.source": args.images.settings.source.value,
+            "Postgres major version": args.images.settings.postgres_major,
             "path": DATA,
         }
         self.volume = data_volume(f"{name}-data", terms, child)
-        self.password = kept_secret(f"{name}-password", settings.password, child)
+        password = kept_secret(f"{name}-password", settings.password, child)
         self.container = container(
             name,
             ServiceArgs(
-                image=args.image.image_id,
+                image=args.images.postgres().image_id,
                 networks=[args.network],
                 alias=name,
                 memory_mb=settings.memory_mb,
@@ -62,12 +74,15 @@ class Postgres(pulumi.ComponentResource):
                 env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
                 volumes={DATA: self.volume},
                 scripts={START: Path(__file__).with_name("start_postgres.sh").read_text()},
-                secret_files=[SecretFile("postgres-password", self.password)],
+                secret_files=[SecretFile("postgres-password", password)],
                 health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],
                 # To own its files, and to become the user postgres.
                 capabilities=["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID"],
                 stop_seconds=60,
             ),
             child,
+        )
+        self.database = Database(
+            name, PORT, settings.database, settings.user, password, tls=False, networks=[args.network]
         )
         self.register_outputs({"volume": self.volume.name})

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 
-from components.docker_host import DockerHost
-from components.image import Image
 from components.naming import qualified
-from components.networks import Network
 from components.service import ServiceArgs, container
+from components.site import Site
 from settings import CliSettings
 
 FLOWS: Final = "/root/flows"
@@ -23,10 +21,8 @@ class PrefectCliArgs:
     """What the CLI box needs."""
 
     settings: CliSettings
-    image: Image
-    networks: Sequence[Network]
+    site: Site
     client_env: Mapping[str, str]
-    host: DockerHost
     flows_directory: str | None
     """On the Docker host; None: the box begins with an empty one."""
 
@@ -41,8 +37,8 @@ class PrefectCli(pulumi.ComponentResource):
         container(
             name,
             ServiceArgs(
-                image=args.image.image_id,
-                networks=args.networks,
+                image=args.site.images.worker.image_id,
+                networks=args.site.flow_networks,
                 memory_mb=args.settings.memory_mb,
                 memory_setting="cli.memory_mb",
                 command=["bash"],
@@ -54,5 +50,5 @@ class PrefectCli(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.command = args.host.command("start", "--attach", "--interactive", qualified(name))
+        self.command = args.site.host.command("start", "--attach", "--interactive", qualified(name))
         self.register_outputs({"command": self.command})

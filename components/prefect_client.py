@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
-from components.prefect_server import PORT
-from settings import ServerSettings
+from dataclasses import dataclass
+from typing import Final
+
+from components import minio, prefect_server
+from components.dask import SCHEDULER, SCHEDULER_PORT
+from components.networks import Networks
+from settings import Settings
+
+CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
+"""In our images: the public authorities and those of images.ca_bundle."""
 
 
-def client_env(
-    server_host: str, server: ServerSettings, result_block: str | None, dask_address: str | None
-) -> dict[str, str]:
-    """Environment of a worker, a Dask worker or the CLI box.
+@dataclass(frozen=True)
+class Addresses:
+    """Where what runs flows finds the servers, the same for all hosts.
+
+    One set, since a task takes its flow run's API URL along to its Dask worker, and a block is one document.
+    """
+
+    prefect: str
+    """`host:port` of the API."""
+    dask: str | None
+    """`host:port` of the scheduler, or the URL of one elsewhere."""
+    s3: str
+    """URL of the S3 API."""
+
+
+def addresses(settings: Settings, networks: Networks) -> Addresses:
+    """Return the addresses: names on the networks, or the first host's private address where there are more hosts."""
+    shared, server, dask, s3 = settings.shared_address, settings.server, settings.dask, settings.minio
+
+    def at(name: str, inside: int, published: int) -> str:
+        return f"{shared}:{published}" if shared else f"{networks.host(name)}:{inside}"
+
+    return Addresses(
+        prefect=at("prefect-server", prefect_server.PORT, server.port),
+        dask=at(SCHEDULER, SCHEDULER_PORT, dask.scheduler_port) if settings.profiles.dask else dask.address,
+        s3=s3.external.endpoint if s3.external else f"http://{at('minio', minio.API_PORT, s3.api_port)}",
+    )
+
+
+def client_env(settings: Settings, at: Addresses) -> dict[str, str]:
+    """Environment of a worker, a Dask worker or the CLI box, beside `result_env`.
 
     `PREFECT_*` are Prefect's own (https://docs.prefect.io/v3/api-ref/settings-ref); flows read
-    `DASK_SCHEDULER_ADDRESS` for their DaskTaskRunner.
+    `DASK_SCHEDULER_ADDRESS` for their DaskTaskRunner; `AWS_CA_BUNDLE` is botocore's.
     """
     return {
-        "PREFECT_API_URL": f"http://{server_host}:{PORT}/api",
+        "PREFECT_API_URL": f"http://{at.prefect}/api",
         # For the links in logs, which people click.
-        "PREFECT_UI_URL": server.browser_api_url.removesuffix("/api"),
-        **result_env(result_block),
-        **({"DASK_SCHEDULER_ADDRESS": dask_address} if dask_address else {}),
+        "PREFECT_UI_URL": settings.server.browser_api_url.removesuffix("/api"),
+        **({"DASK_SCHEDULER_ADDRESS": at.dask} if at.dask else {}),
+        **({"AWS_CA_BUNDLE": CA_BUNDLE} if at.s3.startswith("https:") else {}),
         "DO_NOT_TRACK": "1",
     }
 

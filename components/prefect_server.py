@@ -10,15 +10,14 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
-from components import postgres
 from components.docker_host import DockerHost
 from components.image import Image
 from components.naming import qualified
 from components.networks import Network
-from components.postgres import Postgres
+from components.postgres import Database
 from components.service import ServiceArgs, container, http_health
 from providers.connection import PrefectConnection
-from settings import PostgresSettings, ServerSettings
+from settings import ServerSettings
 
 PORT: Final = 4200
 
@@ -30,14 +29,13 @@ class PrefectServerArgs:
     settings: ServerSettings
     image: Image
     networks: Sequence[Network]
-    database: Postgres
-    database_settings: PostgresSettings
+    database: Database
     result_env: Mapping[str, str]
     host: DockerHost
 
 
 class PrefectServer(pulumi.ComponentResource):
-    """A Prefect server on a Postgres database."""
+    """A Prefect server on a Postgres database, the stack's own or another."""
 
     container: docker.Container
     connection: PrefectConnection
@@ -47,37 +45,38 @@ class PrefectServer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PrefectServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:PrefectServer", name, None, opts)
-        settings, database = args.settings, args.database_settings
+        settings, database = args.settings, args.database
         self.url = settings.url
         self.api_url = f"{self.url}/api"
         self.container = container(
             name,
             ServiceArgs(
                 image=args.image.image_id,
-                networks=args.networks,
+                networks=[*args.networks, *database.networks],
                 alias=name,
                 memory_mb=settings.memory_mb,
                 memory_setting="server.memory_mb",
                 command=[
                     "wait-for",
-                    f"{args.database.host}:{postgres.PORT}",
+                    f"{database.host}:{database.port}",
                     *("prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PORT)),  # noqa: S104  (in its container)
                 ],
                 env={
                     **args.result_env,
                     # https://docs.prefect.io/v3/api-ref/settings-ref (ServerSettings)
                     "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
-                    "PREFECT_SERVER_DATABASE_HOST": args.database.host,
-                    "PREFECT_SERVER_DATABASE_PORT": str(postgres.PORT),
+                    "PREFECT_SERVER_DATABASE_HOST": database.host,
+                    "PREFECT_SERVER_DATABASE_PORT": str(database.port),
                     "PREFECT_SERVER_DATABASE_USER": database.user,
                     "PREFECT_SERVER_DATABASE_NAME": database.database,
-                    "PREFECT_SERVER_DATABASE_PASSWORD": args.database.password,
+                    "PREFECT_SERVER_DATABASE_PASSWORD": database.password,
+                    **({"PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_ENABLED": "true"} if database.tls else {}),
                     "PREFECT_UI_API_URL": settings.browser_api_url,
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),
                 },
-                ports={settings.port: PORT},
+                ports=args.host.published(settings.port, PORT),
                 health=http_health(PORT, "/api/health"),
                 # The first start makes the schema.
                 health_start="3m0s",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 
-from components.image import Image
-from components.networks import Network
 from components.prefect_server import PrefectServer
 from components.service import ServiceArgs, container, http_health, served_by
+from components.site import Site
 from providers.prefect.work_pool import WorkPool, WorkPoolArgs
 from providers.prefect.work_queue import WorkQueue, WorkQueueArgs
 from settings import WorkerSettings
@@ -28,8 +27,7 @@ class PrefectWorkerArgs:
     """What a worker needs."""
 
     settings: WorkerSettings
-    image: Image
-    networks: Sequence[Network]
+    site: Site
     server: PrefectServer
     client_env: Mapping[str, str]
     running: bool = True
@@ -65,8 +63,8 @@ class PrefectWorker(pulumi.ComponentResource):
             container(
                 f"prefect-worker-{name}-{number}",
                 ServiceArgs(
-                    image=args.image.image_id,
-                    networks=args.networks,
+                    image=args.site.images.worker_with(name, settings.requirements).image_id,
+                    networks=args.site.flow_networks,
                     memory_mb=settings.memory_mb,
                     memory_setting=f"workers.{name}.memory_mb",
                     # The pool is the stack's to make; until it is there the worker waits.
@@ -87,6 +85,6 @@ class PrefectWorker(pulumi.ComponentResource):
                     health=http_health(HEALTH_PORT, "/health"),
                     stop_seconds=settings.drain_seconds + LAST_WORDS_SECONDS,
                 ),
-                pulumi.ResourceOptions(parent=self),
+                args.site.placed(self),
             )
         self.register_outputs({"pool": settings.pool})

@@ -32,6 +32,15 @@ class SecretFile:
 
 
 @dataclass(frozen=True)
+class Port:
+    """A port of a container, published on one address of its Docker host."""
+
+    outside: int
+    inside: int
+    ip: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
 class ServiceArgs:
     """What differs from one container to the next."""
 
@@ -45,8 +54,7 @@ class ServiceArgs:
     command: Sequence[pulumi.Input[str]] | None = None
     entrypoint: Sequence[str] | None = None
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
-    ports: Mapping[int, int] = field(default_factory=dict)
-    """Port on 127.0.0.1 of the Docker host to port in the container."""
+    ports: Sequence[Port] = ()
     volumes: Mapping[str, docker.Volume] = field(default_factory=dict)
     """Path in the container to volume."""
     directories: Mapping[str, str] = field(default_factory=dict)
@@ -89,8 +97,7 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
             for network in args.networks
         ],
         ports=[
-            docker.ContainerPortArgs(internal=inside, external=outside, ip="127.0.0.1")
-            for outside, inside in args.ports.items()
+            docker.ContainerPortArgs(internal=port.inside, external=port.outside, ip=port.ip) for port in args.ports
         ],
         volumes=[
             *(

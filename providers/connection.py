@@ -43,6 +43,10 @@ class MinioConnection(TypedDict):
     access_key: str
     secret_key: pulumi.Input[str]
     """Pass it as a secret output."""
+    region: NotRequired[str]
+    """Of its buckets; asked for where it is not given."""
+    ca_bundle: NotRequired[str]
+    """PEM file with authorities to trust as well; relative to the program."""
     via: NotRequired[SshHost]
     """The host whose loopback `url` is on, where that is not this machine."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import pulumi
 
 from providers.base import Resource
 from providers.contract import ContractArgs, ContractProvider
+
+MODE: Final = ".mode from "
+"""In a change: of whose the server is, the stack's own or another's."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class DataContractProvider(ContractProvider[DataContractArgs]):
 
     def refusal(self, args: DataContractArgs, changed: str) -> str:
         """Name the volume, the change and the way out."""
+        if MODE in changed:
+            return (
+                f"what was stored so far would stay behind, and what takes its place knows nothing of it: {changed}. "
+                "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"
+            )
         return (
             f"the volume {args.volume} holds data that needs the old value, and would be unreadable: {changed}. "
             "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import pulumi
 
 from providers.base import Resource
 from providers.contract import ContractArgs, ContractProvider
+
+FIRST: Final = "host"
+"""Path of the setting of the host that holds the data."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,15 @@ class HostContractProvider(ContractProvider[HostContractArgs]):
 
     def refusal(self, args: HostContractArgs, changed: str) -> str:
         """Name the change, what would be left behind, and the way out."""
+        move = (
+            "for a move see docs/operations.md"
+            if args.setting == FIRST
+            else f"to move what runs there, remove {args.setting}, run `scripts/up`, and name the new host"
+        )
         return (
             f"{changed}: the containers, networks and volumes there would stay behind, out of this stack's sight, and "
             f"nothing would come with them. Nothing was changed. Set {args.setting}.address back; if it is the "
-            f"same engine elsewhere, name its old address in {args.setting}.formerly; for a move see docs/operations.md"
+            f"same engine elsewhere, name its old address in {args.setting}.formerly; {move}"
         )
 
 

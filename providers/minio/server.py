@@ -6,6 +6,7 @@ Errors: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; Min
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -46,11 +47,22 @@ class MinioClient:
         url = urlsplit(reachable(connection["url"], connection.get("via")))
         access_key, secret_key = connection["access_key"], plain(connection["secret_key"])
         secure = url.scheme == "https"
+        trusted = ssl.create_default_context()
+        if "ca_bundle" in connection:
+            trusted.load_verify_locations(connection["ca_bundle"])
         pool = PoolManager(
-            timeout=Timeout(connect=min(timeout, CONNECT_SECONDS), read=timeout), retries=False, maxsize=1
+            timeout=Timeout(connect=min(timeout, CONNECT_SECONDS), read=timeout),
+            retries=False,
+            maxsize=1,
+            ssl_context=trusted,
         )
         self.s3: Minio = Minio(
-            endpoint=url.netloc, access_key=access_key, secret_key=secret_key, secure=secure, http_client=pool
+            endpoint=url.netloc,
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=secure,
+            region=connection.get("region"),
+            http_client=pool,
         )
         self.admin: MinioAdmin = MinioAdmin(
             endpoint=url.netloc,

@@ -249,7 +249,7 @@ def test_requirement_lines_of_no_file() -> None:
 
 def test_ports_move_by_the_offset_once() -> None:
     settings = parse({"port_offset": 100}, "dev")
-    assert settings.ports() == {
+    assert {path: ports.start for path, ports in settings.ports().items()} == {
         "server.port": 4300,
         "minio.api_port": 9100,
         "minio.console_port": 9101,
