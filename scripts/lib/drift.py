@@ -31,7 +31,7 @@ def drift(wanted: str | None) -> int:
         say(f"stack {stack.name}: {done.outcome()}")
         return done.code
     count = len(stopped) + len(done.report.changes)
-    say(f"stack {stack.name}: {f'{count} differences' if count else 'no drift'}")
+    say(f"stack {stack.name}: {f'drift, {count} in all' if count else 'no drift'}")
     return CHANGES if count else 0
 
 
