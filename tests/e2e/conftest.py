@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -32,11 +34,9 @@ def env(first_up: FirstUp) -> Environment:
     return first_up.env
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Debian's docker-registry on loopback; its address."""
-    directory = tmp_path_factory.mktemp("registry")
-    address = "127.0.0.1:5055"
+@contextmanager
+def serving_images(directory: Path, address: str) -> Iterator[str]:
+    """Debian's docker-registry at `address`, an IP address and port of this machine; its data in `directory`."""
     (directory / "config.yml").write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\nhttp: {{addr: {address}}}\n"
     )
@@ -49,3 +49,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry on loopback; its address."""
+    with serving_images(tmp_path_factory.mktemp("registry"), "127.0.0.1:5055") as address:
+        yield address

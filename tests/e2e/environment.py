@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -97,6 +99,24 @@ class Environment:
         """`scripts/up` with everything that it does: set-up, pulumi up, smoke."""
         return self.run("scripts/up", "--stack", self.stack, "--yes", *words, ok=ok)
 
+    @contextmanager
+    def up_started(self) -> Iterator[subprocess.Popen[bytes]]:
+        """`scripts/up` in the background; `up_output` is what it has printed so far."""
+        with (self.home / "up.log").open("wb") as log:
+            started = subprocess.Popen(
+                ["scripts/up", "--stack", self.stack, "--yes"],
+                cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            yield started
+        finally:
+            if started.poll() is None:
+                kill_with_pulumi(started)
+
+    def up_output(self) -> str:
+        """What the latest `up_started` has printed."""
+        return (self.home / "up.log").read_text()
+
     def pulumi(self, *words: str, ok: bool = True, timeout: float = UP_SECONDS) -> Done:
         """The set-up's Pulumi on this stack."""
         return self.run("scripts/pulumi", *words, "--stack", self.stack, ok=ok, timeout=timeout)
@@ -134,6 +154,14 @@ class Environment:
         resources = self.exported()["deployment"]["resources"]
         [reference] = [r["inputs"]["name"] for r in resources if r["urn"].endswith(f":RemoteImage::{name}")]
         return str(reference)
+
+    def push(self, image: str, reference: str) -> str:
+        """Push a built image under `reference`, forget it there, and return the reference by digest."""
+        self.docker("tag", self.image(image), reference)
+        self.docker("push", "--quiet", reference)
+        digest = self.docker("inspect", "--format", "{{index .RepoDigests 0}}", reference).rpartition("@")[2]
+        self.docker("image", "rm", reference)
+        return f"{reference}@{digest}"
 
     def objects(self, kind: str) -> list[str]:
         """Names of the stack's containers, volumes, networks or images on the engine."""
@@ -199,6 +227,35 @@ def eventually(look: Callable[[], Any], seconds: float) -> Any:
             raise AssertionError(f"not within {seconds} s: {look.__name__} gives {found!r}")
         time.sleep(0.5)
     return found
+
+
+def kill_with_pulumi(started: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a script and the Pulumi that it runs, and nothing else: plugins are left to find out by themselves."""
+    pulumi = [pid for pid in _descendants(started.pid) if _program(pid) == "pulumi"]
+    assert pulumi, "nothing to kill"
+    for pid in [started.pid, *pulumi]:
+        os.kill(pid, signal.SIGKILL)
+    started.wait(10)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes below `pid`, from /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # It has ended meanwhile.
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    below = children.get(pid, [])
+    return [*below, *(deeper for child in below for deeper in _descendants(child))]
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def clone(target: Path) -> None:

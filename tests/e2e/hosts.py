@@ -76,11 +76,17 @@ class Host:
         """File with its host key as of `trust`, and with nothing else."""
         return self.directory / f"known_hosts_{self.name}"
 
+    @property
+    def ssh_words(self) -> list[str]:
+        """The ssh command without user and host."""
+        options = {**self.ssh_options, "BatchMode": "yes", "StrictHostKeyChecking": "yes", "ConnectTimeout": "8"}
+        return ["ssh", *(f"-o{key}={value}" for key, value in options.items())]
+
     def ssh(self, *words: str, user: str = USER, ok: bool = True, timeout: float = 60) -> Done:
         """Run a command line over ssh; with ok=True a failure raises with its output."""
-        options = {**self.ssh_options, "BatchMode": "yes", "StrictHostKeyChecking": "yes", "ConnectTimeout": "8"}
-        argv = ["ssh", *(f"-o{key}={value}" for key, value in options.items()), f"{user}@{self.private_address}"]
-        done = run([*argv, *words], self.directory, os.environ, timeout=timeout)
+        done = run(
+            [*self.ssh_words, f"{user}@{self.private_address}", *words], self.directory, os.environ, timeout=timeout
+        )
         if ok and done.code:
             raise CommandError(f"ssh {self.name} {' '.join(words)} ended with {done.code}: {done.text}")
         return done
@@ -103,11 +109,11 @@ class Host:
 
     def cut(self) -> None:
         """Let every packet to this machine get lost: no connection is closed, none gets an answer."""
-        self.run("ip", "route", "add", "blackhole", self._operator)
+        self.run("ip", "route", "add", "blackhole", self.operator_address)
 
     def restore(self) -> None:
         """Undo `cut`, if it was done."""
-        self.run("ip", "route", "del", "blackhole", self._operator, ok=False)
+        self.run("ip", "route", "del", "blackhole", self.operator_address, ok=False)
 
     def reboot(self, *, power_cut: bool = False) -> None:
         """Shut it down in order, or not, and boot it; its containers come back as their restart policies say."""
@@ -141,7 +147,7 @@ class Host:
         eventually(up, BOOT_SECONDS)
 
     @property
-    def _operator(self) -> str:
+    def operator_address(self) -> str:
         """This machine, as the host sees it: the gateway of its network."""
         return str(next(ipaddress.ip_network(f"{self.private_address}/24", strict=False).hosts()))
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.environment import Environment, docker, environment, eventually
+from tests.e2e.environment import Environment, docker, environment, eventually, kill_with_pulumi
 
 pytestmark = pytest.mark.xdist_group("second")
 
@@ -20,40 +17,10 @@ def _second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     yield from environment(tmp_path_factory.mktemp("second"), "e2e-two", 200)
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes below `pid`, from /proc."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # It has ended meanwhile.
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    below = children.get(pid, [])
-    return [*below, *(deeper for child in below for deeper in descendants(child))]
-
-
-def program(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
 def test_an_up_that_was_killed_converges_when_started_again(second: Environment) -> None:
-    started = subprocess.Popen(
-        ["scripts/up", "--stack", second.stack, "--yes"],
-        cwd=second.root, env=second.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
+    with second.up_started() as started:
         eventually(lambda: second.objects("container"), 600)
-        pulumi = [pid for pid in descendants(started.pid) if program(pid) == "pulumi"]
-        assert pulumi, "nothing to kill"
-    finally:
-        for pid in [started.pid, *descendants(started.pid)]:
-            if pid == started.pid or program(pid) == "pulumi":
-                os.kill(pid, signal.SIGKILL)
-        started.wait(10)
+        kill_with_pulumi(started)
 
     again = second.up()
 
@@ -71,9 +38,9 @@ def test_a_stack_with_pulled_images_lives_beside_it_and_goes(
     """
     images = {
         "source": "registry",
-        "prefect": pushed(second, "prefect", f"{registry}/prefecthq/prefect:3.8.8").partition("@")[0],
-        "postgres": pushed(second, "postgres", f"{registry}/library/postgres:15.0-bookworm"),
-        "minio": pushed(second, "minio", f"{registry}/pgsty/silo:RELEASE"),
+        "prefect": second.push("prefect", f"{registry}/prefecthq/prefect:3.8.8").partition("@")[0],
+        "postgres": second.push("postgres", f"{registry}/library/postgres:15.0-bookworm"),
+        "minio": second.push("minio", f"{registry}/pgsty/silo:RELEASE"),
     }
     assert "No such image" in docker("image", "inspect", images["minio"], ok=False), "it must be pulled"
     for other in environment(tmp_path, "e2e-reg", 300, images=images):
@@ -94,15 +61,6 @@ def test_a_stack_with_pulled_images_lives_beside_it_and_goes(
         docker("image", "rm", images[name])  # Pulled ones a purge leaves: they may be others', too.
     docker("image", "rm", images["prefect"], ok=False)  # Some builders keep the base under its name, some do not.
     second.smoke()
-
-
-def pushed(env: Environment, image: str, reference: str) -> str:
-    """Push a built image of `env` under `reference`, forget it here, and return the reference by digest."""
-    docker("tag", env.image(image), reference)
-    docker("push", "--quiet", reference)
-    digest = docker("inspect", "--format", "{{index .RepoDigests 0}}", reference).rpartition("@")[2]
-    docker("image", "rm", reference)
-    return f"{reference}@{digest}"
 
 
 def test_root_rotates_while_a_bucket_is_removed(second: Environment) -> None:
