@@ -37,6 +37,15 @@ def test_every_shipped_stack_keeps_every_rule(stack: str, rule: str) -> None:
     assert [f"{r.name}: {problem}" for r in declared for problem in MANDATORY[rule](r)] == []
 
 
+def test_further_hosts_open_no_more_than_private_addresses() -> None:
+    hosts = {"two": {"address": "ssh://a@two", "private_address": "10.0.0.2", "dask_workers": 1}}
+    first = {"address": "ssh://a@one", "private_address": "10.0.0.1"}
+    declared = resources(record({"images": {"source": "build"}, "host": first, "hosts": hosts}))
+    opened = {port["ip"] for r in declared for port in r.items("ports")}
+    assert {"127.0.0.1", "10.0.0.1"} <= opened
+    assert [problem for rule in MANDATORY.values() for r in declared for problem in rule(r)] == []
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_no_shipped_stack_shows_a_secret(stack: str) -> None:
     declared = resources(record(config(stack), stack))
