@@ -13,8 +13,9 @@ from components.service import Port, ServiceArgs, container, http_health
 from components.site import Site
 from settings import DaskSettings
 
-SCHEDULER: Final = "scheduler"
-SCHEDULER_PORT: Final = 8786
+SCHEDULER: Final = "dask-scheduler"
+ALIAS: Final = "scheduler"
+PORT: Final = 8786
 DASHBOARD_PORT: Final = 8787
 WORKER_DASHBOARD_PORT: Final = 8788
 WORKER_PORT: Final = 8789
@@ -47,18 +48,18 @@ class Dask(pulumi.ComponentResource):
         self.dashboard_url = f"http://127.0.0.1:{settings.dashboard_port}"
         address = first.host.private_address
         self.scheduler = self._container(
-            "dask-scheduler",
+            SCHEDULER,
             first,
             DASHBOARD_PORT,
             [
-                *("dask", "scheduler", "--host", "0.0.0.0", "--port", str(SCHEDULER_PORT)),  # noqa: S104  (in its container)
+                *("dask", "scheduler", "--host", "0.0.0.0", "--port", str(PORT)),  # noqa: S104  (in its container)
                 *("--dashboard-address", f":{DASHBOARD_PORT}"),
             ],
             ports=[
                 Port(settings.dashboard_port, DASHBOARD_PORT),
-                *([Port(settings.scheduler_port, SCHEDULER_PORT, address)] if address else []),
+                *([Port(settings.scheduler_port, PORT, address)] if address else []),
             ],
-            alias=SCHEDULER,
+            alias=ALIAS,
         )
         for host, count in args.workers.items():
             for number in range(1, count + 1):

@@ -44,12 +44,12 @@ class Networks(pulumi.ComponentResource):
         """The database's network: nothing in it needs the outside, and nothing outside needs it."""
         return own_network("database-network", self._opts, internal=True)
 
-    def host(self, service: str) -> str:
-        """The one name under which a service answers on every network it joins.
+    def host(self, container: str, alias: str | None = None) -> str:
+        """The one name under which a container answers on every network it joins; its alias is its name by default.
 
-        Two stacks on one external network would both answer to a short name, so there it is the qualified one.
+        Two stacks on one external network would both answer to a short name, so there it is the container's own.
         """
-        return service if self._all_short else qualified(service)
+        return (alias or container) if self._all_short else qualified(container)
 
     def _network(self, name: str, args: NetworksSettings) -> Network:
         existing = args.external.get(name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from components import minio, prefect_server
-from components.dask import SCHEDULER, SCHEDULER_PORT
+from components import dask, minio, prefect_server
 from components.networks import Networks
 from settings import Settings
 
@@ -31,15 +30,17 @@ class Addresses:
 
 def addresses(settings: Settings, networks: Networks) -> Addresses:
     """Return the addresses: names on the networks, or the first host's private address where there are more hosts."""
-    shared, server, dask, s3 = settings.shared_address, settings.server, settings.dask, settings.minio
+    shared, external = settings.shared_address, settings.minio.external
 
     def at(name: str, inside: int, published: int) -> str:
-        return f"{shared}:{published}" if shared else f"{networks.host(name)}:{inside}"
+        return f"{shared}:{published}" if shared else f"{name}:{inside}"
 
+    scheduler = at(networks.host(dask.SCHEDULER, dask.ALIAS), dask.PORT, settings.dask.scheduler_port)
+    s3 = at(networks.host("minio"), minio.API_PORT, settings.minio.api_port)
     return Addresses(
-        prefect=at("prefect-server", prefect_server.PORT, server.port),
-        dask=at(SCHEDULER, SCHEDULER_PORT, dask.scheduler_port) if settings.profiles.dask else dask.address,
-        s3=s3.external.endpoint if s3.external else f"http://{at('minio', minio.API_PORT, s3.api_port)}",
+        prefect=at(networks.host("prefect-server"), prefect_server.PORT, settings.server.port),
+        dask=scheduler if settings.profiles.dask else settings.dask.address,
+        s3=external.endpoint if external else f"http://{s3}",
     )
 
 

@@ -101,7 +101,7 @@ def test_only_qualified_names_on_an_external_network() -> None:
     scheduler = containers(resources)["dask-scheduler"]
     assert networks(scheduler) == {"shared": []}
     worker = containers(resources)["prefect-worker-dask-1"]
-    assert env(worker)["DASK_SCHEDULER_ADDRESS"] == f"{PREFIX}scheduler:8786"
+    assert env(worker)["DASK_SCHEDULER_ADDRESS"] == f"{PREFIX}dask-scheduler:8786"
     assert scheduler["name"] == f"{PREFIX}dask-scheduler"
 
 
