@@ -39,6 +39,8 @@ class Recorded:
     replace_on_changes: tuple[str, ...]
     depends_on: frozenset[str]
     deleted_with: str
+    provider: str
+    """URN and id of the provider that makes it; empty for the default one."""
 
     @property
     def kind(self) -> str:
@@ -66,6 +68,7 @@ class _Monitor(mocks.MockMonitor):
                 replace_on_changes=tuple(request.replaceOnChanges),
                 depends_on=frozenset(request.dependencies),
                 deleted_with=request.deletedWith,
+                provider=request.provider,
             )
         )
         return response
