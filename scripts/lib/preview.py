@@ -1,18 +1,18 @@
 """The flow of scripts/preview, and the part of scripts/drift that asks Pulumi."""
 
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from providers import ssh
-from scripts.lib import policy, report, stacks
+from scripts.lib import policy, recovery, report, stacks
 from scripts.lib.paths import ROOT
+from scripts.lib.process import finish
 from scripts.lib.report import Report
 from scripts.lib.setup import Ready, set_up
 from scripts.lib.stacks import Stack
-from scripts.lib.ui import Consent, Failure, say, step
+from scripts.lib.ui import Consent, say, step
 
 SECONDS = 900.0
 CHANGES = 7
@@ -61,7 +61,8 @@ def ask(ready: Ready, words: Sequence[str]) -> Previewed:
     A stack that is not in the backend yet is previewed in an empty one of its own, so that nothing is written.
     """
     with tempfile.TemporaryDirectory() as place:
-        env = {**ready.env, "PULUMI_DEBUG_COMMANDS": "true"}  # for --event-log, as the automation API has it
+        # For --event-log, as the automation API has it; and the mark by which an up finds what an interrupt left.
+        env = {**ready.env, "PULUMI_DEBUG_COMMANDS": "true", **recovery.mark(ready.stack, ready.env)}
         if ready.stack not in stacks.existing(ready.env):
             say(f"the stack {ready.stack} does not exist yet: this is what its first up would make")
             env["PULUMI_BACKEND_URL"] = Path(place).as_uri()
@@ -73,22 +74,12 @@ def ask(ready: Ready, words: Sequence[str]) -> Previewed:
             *("--non-interactive", "--color", "never", "--event-log", str(log), *options, *words),
         ]
         with step("pulumi preview"):
-            done = _run(argv, env)
+            done = finish(argv, timeout=SECONDS, env=env, cwd=ROOT)
         found = report.read(log.read_text().splitlines() if log.exists() else [])
-    if done.returncode in {0, CHANGES}:
-        return Previewed(done.returncode, found, "")
-    said = done.stdout + done.stderr
+    if done.code in {0, CHANGES}:
+        return Previewed(done.code, found, "")
+    said = done.output + done.errors
     if not (found.failed or found.violations):
         say(said.rstrip())
     meanings = (ssh.explained(each.via, said) for each in ready.engines if each.via)
-    return Previewed(done.returncode, found, next((str(meaning) for meaning in meanings if meaning), ""))
-
-
-def _run(argv: Sequence[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            argv, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise Failure(f"pulumi preview took longer than {SECONDS / 60:.0f} min and was stopped.") from error
+    return Previewed(done.code, found, next((str(meaning) for meaning in meanings if meaning), ""))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -12,6 +13,15 @@ from scripts.lib.ui import Failure
 
 TAIL = 15
 """Lines of a failed program's output that go into the error."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended and what it printed."""
+
+    code: int
+    output: str
+    errors: str
 
 
 def run(
@@ -24,8 +34,26 @@ def run(
     """Run a program quietly and return its standard output.
 
     Raises:
-        Failure: it can't be started, ends with another code than 0 (the last lines of its output follow), or
-            takes longer than timeout seconds; then it and its children are ended.
+        Failure: as `finish`, or it ends with another code than 0 (the last lines of its output follow).
+    """
+    ended = finish(argv, timeout=timeout, env=env, cwd=cwd)
+    if ended.code:
+        tail = "\n".join(f"  {line}" for line in (ended.output + ended.errors).strip().splitlines()[-TAIL:])
+        raise Failure(f"`{' '.join(map(str, argv))}` ended with {ended.code}:\n{tail}")
+    return ended.output
+
+
+def finish(
+    argv: Sequence[str | Path],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Ended:
+    """Run a program quietly to its end, whatever that is.
+
+    Raises:
+        Failure: it can't be started, or takes longer than timeout seconds; then it and its children are ended.
     """
     words = [str(word) for word in argv]
     try:
@@ -48,10 +76,7 @@ def run(
         raise Failure(f"{words[0]} can't be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise Failure(f"`{' '.join(words)}` took longer than {timeout:.0f} s and was stopped.") from error
-    if process.returncode:
-        tail = "\n".join(f"  {line}" for line in (output + errors).strip().splitlines()[-TAIL:])
-        raise Failure(f"`{' '.join(words)}` ended with {process.returncode}:\n{tail}")
-    return output
+    return Ended(process.returncode, output, errors)
 
 
 def attend(argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, output: IO[str] | None = None) -> int:
