@@ -33,7 +33,7 @@ class DataContractProvider(ContractProvider[DataContractArgs]):
         if MODE in changed:
             return (
                 f"what was stored so far would stay behind, and what takes its place knows nothing of it: {changed}. "
-                "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"
+                "Nothing was changed. Set it back; or move the data, as docs/external-servers.md tells"
             )
         return (
             f"the volume {args.volume} holds data that needs the old value, and would be unreadable: {changed}. "
