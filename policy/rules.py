@@ -77,9 +77,11 @@ def ports_stay_inside(resource: Resource) -> Iterator[str]:
         yield "publishAllPorts opens every port of the image on all addresses. Name the ports, with an ip"
     for port in resource.items("ports"):
         ip = port.get("ip") or "0.0.0.0"  # noqa: S104  (what Docker takes)
+        inside = port.get("internal")
+        number = int(inside) if isinstance(inside, float) else inside  # The engine knows no whole numbers.
         if ip != UNKNOWN and not _inside(str(ip)):
             yield (
-                f"port {port.get('internal'):g} is published on {ip}, open to whoever reaches the host. "
+                f"port {number} is published on {ip}, open to whoever reaches the host. "
                 f"Publish it on 127.0.0.1 or the host's private_address; only {PROXY} listens outside"
             )
 
