@@ -61,16 +61,20 @@ class DockerHost(pulumi.ComponentResource):
         ready: pulumi.Resource = agreed
         address: pulumi.Input[str] | None = settings.address
         if settings.prepare and self.via:
-            ready = prepared = local.Command(
+            ready = local.Command(
                 f"{name}-preparation",
                 # The time is compared there; asked for here, it would be a change every time.
                 create=f'{shlex.join(launch(self.via))} "$(date +%s)"',
-                stdin=preparation(args.data_directory),
+                stdin=preparation(args.data_directory, args.private_address),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[agreed]),
             )
+            # Does nothing, after the preparation: what it says is unknown until a host was prepared once, so that a
+            # preview asks no engine that is still to be installed, and known ever after, whatever changes.
+            once = local.Command(
+                f"{name}-prepared", create="true", opts=pulumi.ResourceOptions(parent=self, depends_on=[ready])
+            )
             there = self.via["address"]
-            # The id is unknown until it was prepared once: in that preview there may be no engine to ask.
-            address = prepared.id.apply(lambda _: there)
+            address = once.stdout.apply(lambda _: there)
         # At the root: the state refers to a provider by its place in the tree.
         self.provider = docker.Provider(
             "docker" if args.setting == "host" else f"docker-{name}",

@@ -27,17 +27,22 @@ exit 1
 """
 
 
-def preparation(data_directory: PurePath | None = None, *, check: bool = False) -> str:
+def preparation(
+    data_directory: PurePath | None = None, private_address: str | None = None, *, check: bool = False
+) -> str:
     """Return the text that `launch` reads; it changes nothing on a host where nothing is missing.
 
     Args:
         data_directory: absolute path on the host, made for root alone where it doesn't exist.
+        private_address: of the host, where ports are published on it: they are closed to those who come in from the
+            default route's network.
         check: only say what is missing, and end with 1 if anything is.
     """
     given = {
         "CHECK": "yes" if check else "no",
         "FREE_MB": str(FREE_MB),
         "DATA_DIRECTORY": data_directory.as_posix() if data_directory else "",
+        "PRIVATE_ADDRESS": private_address or "",
         "FIREWALL": (HERE / "host_firewall.sh").read_text().rstrip(),
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())

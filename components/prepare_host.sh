@@ -2,10 +2,11 @@
 # Prepares a Debian or Ubuntu host for the environment, and changes nothing where nothing is missing.
 #
 # host_preparation.py sends it over ssh, to run as root; what it puts before this text sets
-#   CHECK           yes: say what is missing, change nothing, end with 1 if anything is
-#   FREE_MB         free space that must be there, in MiB
-#   DATA_DIRECTORY  directory for data, made for root alone where it doesn't exist; may be empty
-#   FIREWALL        text of the program that closes what old engines leave open (host_firewall.sh)
+#   CHECK            yes: say what is missing, change nothing, end with 1 if anything is
+#   FREE_MB          free space that must be there, in MiB
+#   DATA_DIRECTORY   directory for data, made for root alone where it doesn't exist; may be empty
+#   PRIVATE_ADDRESS  address of the host on a private network, where ports are published on it; may be empty
+#   FIREWALL         text of the program that closes what old engines leave open (host_firewall.sh)
 # and its arguments are the user that signed in and the time on the operator's machine, in seconds since 1970.
 set -eu
 user=$1
@@ -20,6 +21,7 @@ KEY=/etc/apt/keyrings/docker.asc
 SOURCE=/etc/apt/sources.list.d/docker.sources
 PROGRAM=/usr/local/sbin/prefect-environment-firewall
 UNIT=prefect-environment-firewall.service
+PRIVATE_ADDRESSES=/etc/prefect-environment/private-addresses
 ENGINE_SECONDS=60
 
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l LC_ALL=C
@@ -199,11 +201,12 @@ data_directory() {
 unit() {
   cat << TEXT
 [Unit]
-Description=Closes to neighbours what Docker engines before 28 leave open
-# With every start of the engine, before it opens a port; another version of it may need nothing.
+Description=Closes to neighbours what Docker leaves open
+# With every start of the engine, before it opens a port; another version of it may need other rules.
 Before=docker.service
 PartOf=docker.service
-After=network-pre.target nftables.service netfilter-persistent.service ufw.service
+Wants=network-online.target
+After=network-online.target nftables.service netfilter-persistent.service ufw.service
 
 [Service]
 Type=oneshot
@@ -226,6 +229,11 @@ put() {
 }
 
 firewall() {
+  if [ "$PRIVATE_ADDRESS" ] && ! grep -qsxF "$PRIVATE_ADDRESS" "$PRIVATE_ADDRESSES" &&
+    change "ports on $PRIVATE_ADDRESS kept to its own network"; then
+    mkdir -p "$(dirname "$PRIVATE_ADDRESSES")"
+    echo "$PRIVATE_ADDRESS" >> "$PRIVATE_ADDRESSES"
+  fi
   put "$PROGRAM" 0755 "$FIREWALL" || true
   if [ -d /run/systemd/system ]; then
     ! put "/etc/systemd/system/$UNIT" 0644 "$(unit)" || quietly systemctl daemon-reload

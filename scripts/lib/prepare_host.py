@@ -30,9 +30,11 @@ def prepare_hosts(stack: str, *, check: bool) -> int:
         )
     ready = True
     for host in hosts:
-        say(f"{host['address']}:")
+        address = host["address"]
+        say(f"{address}:")
         directory = settings.data_directory if host == settings.via else None
-        ready &= _prepare(host, preparation(directory, check=check), check=check)
+        text = preparation(directory, settings.private_addresses.get(address), check=check)
+        ready &= _prepare(host, text, check=check)
     return 0 if ready else 1
 
 

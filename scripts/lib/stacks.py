@@ -105,6 +105,8 @@ class Settings:
     """What tells Pulumi of the first host where the settings don't."""
     data_directory: PurePosixPath | None
     """Where the first host keeps data outside of volumes."""
+    private_addresses: dict[str, str]
+    """Endpoint of a host to its address on a private network."""
     via: SshHost | None
     """The first host, whose loopback the stack's URLs are on, where that is not this machine."""
 
@@ -118,12 +120,17 @@ def settings(stack: str) -> Settings:
     data_directory = _mapping(config.get(f"{PROJECT}:minio")).get("data_directory")
     host = _mapping(config.get(f"{PROJECT}:host"))
     first = _engine(host)
-    further = _mapping(config.get(f"{PROJECT}:hosts"))
+    further = [_mapping(each) for each in _mapping(config.get(f"{PROJECT}:hosts")).values()]
     return Settings(
         builds_images=images.get("source") == "build",
-        engines=(first, *(_engine(_mapping(each)) for each in further.values())),
+        engines=(first, *map(_engine, further)),
         variables={} if host.get("address") else engine.variables(first.host),
         data_directory=PurePosixPath(data_directory) if isinstance(data_directory, str) else None,
+        private_addresses={
+            str(each["address"]): str(each["private_address"])
+            for each in (host, *further)
+            if "address" in each and "private_address" in each
+        },
         via=_via(first.host, host),
     )
 

@@ -78,6 +78,7 @@ def test_the_engine_is_used_only_after_the_preparation() -> None:
     command, provider = resources["host-preparation"], resources["docker"]
     assert command.type == "command:local:Command"
     assert command.urn in provider.depends_on
+    assert command.urn in resources["host-prepared"].depends_on
     assert command.inputs == {
         "create": f'{shlex.join(launch(ssh_host(ADDRESS, {})))} "$(date +%s)"',
         "stdin": preparation(PurePosixPath("/srv/minio")),
@@ -89,6 +90,17 @@ def test_the_engine_is_used_only_after_the_preparation() -> None:
 @pytest.mark.usefixtures("_project")
 def test_a_host_that_is_not_to_be_prepared_needs_no_command() -> None:
     assert not [r for r in recorded(address=ADDRESS).values() if r.type.startswith("command:")]
+
+
+@pytest.mark.usefixtures("_project")
+def test_further_hosts_are_prepared_each_with_its_private_address() -> None:
+    first = {"address": ADDRESS, "prepare": True, "private_address": "10.99.0.1"}
+    further = {"address": "ssh://other.example", "prepare": True, "private_address": "10.99.0.2", "dask_workers": 1}
+    settings = {"host": first, "hosts": {"big": further}, "images": {"source": "build"}}
+    resources = {resource.name: resource for resource in record(settings)}
+    assert resources["host-preparation"].inputs["stdin"] == preparation(private_address="10.99.0.1")
+    assert resources["host-big-preparation"].inputs["stdin"] == preparation(private_address="10.99.0.2")
+    assert "PRIVATE_ADDRESS=10.99.0.2\n" in preparation(private_address="10.99.0.2")
 
 
 @pytest.mark.usefixtures("_project")
