@@ -29,8 +29,8 @@ RECIPE: Final = Path(__file__).parent / "host"
 IMAGE: Final = "prefect-environment-tests/host"
 OWNER: Final = "prefect-environment.tests.owner"
 """Label with the pid of the test session that made a container or network."""
-NETWORKS: Final = "10.213.0.0/16"
-"""What the hosts' networks are cut from; engines on hosts take registries in it without TLS."""
+REGISTRY_PORT: Final = 5000
+"""Engines on hosts take images without TLS from a registry at this port of their `operator_address`."""
 USER: Final = "ops"
 ADMIN: Final = "admin"
 BOOT_SECONDS: Final = 60
@@ -189,7 +189,7 @@ def _start(host: Host, network: str, image: str, key: str) -> None:
         *("--network", network, "--ip", host.private_address, "--ip6", host.private_address6, *RIGHTS),
         # Gone after a boot, as on any machine; and no overlay on an overlay.
         *("--tmpfs", "/run", "--volume", "/var/lib/docker"),
-        *("--env", f"AUTHORIZED_KEY={key}", image, f"--insecure-registry={NETWORKS}"),
+        *("--env", f"AUTHORIZED_KEY={key}", image, f"--insecure-registry={host.operator_address}:{REGISTRY_PORT}"),
     )
 
 

@@ -22,7 +22,7 @@ import yaml
 
 from tests.e2e.conftest import serving_images
 from tests.e2e.environment import NAMESPACE, Environment, clone, eventually, kill_with_pulumi, run
-from tests.e2e.hosts import Host, hosts
+from tests.e2e.hosts import REGISTRY_PORT, Host, hosts
 
 pytestmark = pytest.mark.xdist_group("remote")
 
@@ -75,7 +75,7 @@ def _remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         staging.write_settings(host=host_settings(alpha))
         registry = directory / "registry"
         registry.mkdir()
-        with serving_images(registry, f"{alpha.operator_address}:5000") as address:
+        with serving_images(registry, f"{alpha.operator_address}:{REGISTRY_PORT}") as address:
             yield Remote(alpha, beta, address, staging, prod)
 
 
