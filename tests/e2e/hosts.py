@@ -189,7 +189,9 @@ def _start(host: Host, network: str, image: str, key: str) -> None:
         *("--network", network, "--ip", host.private_address, "--ip6", host.private_address6, *RIGHTS),
         # Gone after a boot, as on any machine; and no overlay on an overlay.
         *("--tmpfs", "/run", "--volume", "/var/lib/docker"),
-        *("--env", f"AUTHORIZED_KEY={key}", image, f"--insecure-registry={host.operator_address}:{REGISTRY_PORT}"),
+        *("--env", f"AUTHORIZED_KEY={key}", image),
+        # BuildKit needs the scheme to go without TLS.
+        f"--insecure-registry=http://{host.operator_address}:{REGISTRY_PORT}",
     )
 
 
