@@ -1,6 +1,7 @@
 """Two stacks on two remote hosts over ssh, then on one; and what is done to hosts and their keys.
 
-`staging` builds its images on its host; `prod` pulls them from a registry. Both are of one clone, as a team has them.
+The stacks are the examples that ship, in one clone, with other hosts and images: `staging` builds its own, `prod` pulls
+them from a registry.
 """
 
 from __future__ import annotations
@@ -67,16 +68,20 @@ def _remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     root, home = directory / "clone", directory / "state"
     clone(root)
     home.mkdir()
-    shipped = yaml.safe_load((root / "Pulumi.dev-mirror.yaml").read_text())["config"]
-    settings = {key.removeprefix(f"{NAMESPACE}:"): value for key, value in shipped.items()}
     with hosts(directory, "alpha", "beta") as (alpha, beta):
-        staging = Environment(root, "staging", home, dict(settings), alpha.docker)
-        prod = Environment(root, "prod", home, dict(settings), beta.docker)
-        staging.write_settings(host=host_settings(alpha))
+        staging = Environment(root, "staging", home, shipped(root, "staging"), alpha.docker)
+        prod = Environment(root, "prod", home, shipped(root, "prod"), beta.docker)
+        staging.write_settings(host=host_settings(alpha), images={"source": "build"}, port_offset=700)
         registry = directory / "registry"
         registry.mkdir()
         with serving_images(registry, f"{alpha.operator_address}:{REGISTRY_PORT}") as address:
             yield Remote(alpha, beta, address, staging, prod)
+
+
+def shipped(root: Path, stack: str) -> dict[str, Any]:
+    """Settings of an example as it ships."""
+    config = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key.removeprefix(f"{NAMESPACE}:"): value for key, value in config.items()}
 
 
 def host_settings(host: Host, **options: str) -> dict[str, Any]:
@@ -166,7 +171,6 @@ def test_prod_comes_up_on_the_other_host_through_a_jump_from_pulled_images(remot
     through_alpha = [*remote.alpha.ssh_words, "-W", "%h:%p", f"ops@{remote.alpha.private_address}"]
     prod.write_settings(
         host=host_settings(remote.beta, ProxyCommand=shlex.join(through_alpha)),
-        port_offset=100,
         images={
             "source": "registry",
             # With what the worker needs already in it, since building that once is enough.
