@@ -155,7 +155,7 @@ def test_the_policy_pack_refuses_what_opens_the_host(env: Environment) -> None:
     assert "[mandatory]" in up.text, "an up ends at the first rule that is broken"
     there = [*docker("ps", "--all", "--format", "{{.Names}}").split(), *docker("volume", "ls", "--quiet").split()]
     assert not [name for name in there if name.startswith(("open-", "scratch-"))]
-    env.up()
+    env.apply()
 
 
 @pytest.mark.skipif(
