@@ -1,7 +1,7 @@
 """Two stacks on two remote hosts over ssh, then on one; and what is done to hosts and their keys.
 
-The stacks are the examples that ship, in one clone, with other hosts and images: `staging` builds its own, `prod` pulls
-them from a registry.
+The stacks are the examples that ship, in one clone, with other hosts and images (and fewer Dask workers): `staging`
+builds its own, `prod` pulls them from a registry.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ def test_prod_comes_up_on_the_other_host_through_a_jump_from_pulled_images(remot
     through_alpha = [*remote.alpha.ssh_words, "-W", "%h:%p", f"ops@{remote.alpha.private_address}"]
     prod.write_settings(
         host=host_settings(remote.beta, ProxyCommand=shlex.join(through_alpha)),
+        dask={"workers": 1},
         images={
             "source": "registry",
             # With what the worker needs already in it, since building that once is enough.
