@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 import pulumi
-from pulumi.runtime import is_config_secret
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -841,6 +841,7 @@ def load() -> Settings:
     """
     config = pulumi.Config(NAMESPACE)
     values = {key: config.get_object(key) for key in Settings.model_fields}
+    values |= {key: config.get(key) for key in _given_keys() if key not in values}
     _refuse_plain_secrets(values)
     # Pulumi.yaml declares every key with an empty default, so an empty one is as good as none.
     given = {key: value for key, value in values.items() if value not in (None, {})}
@@ -848,6 +849,12 @@ def load() -> Settings:
     if "DOCKER_HOST" in os.environ and isinstance(host, Mapping) and not host.get("address"):
         given["host"] = {**host, "address": os.environ["DOCKER_HOST"]}
     return parse(given, pulumi.get_stack())
+
+
+def _given_keys() -> list[str]:
+    """The names of all keys in the stack's YAML; `pulumi.Config` tells only of those that one asks for."""
+    given = {**get_config_env(), **CONFIG.get()}
+    return sorted(key.partition(":")[2] for key in given if key.startswith(f"{NAMESPACE}:"))
 
 
 def parse(values: Mapping[str, object], stack: str) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -301,6 +302,12 @@ def test_pulumi_yaml_describes_every_setting() -> None:
         or (getattr(field.annotation, "__doc__", None) or "").splitlines()[0].rstrip(".")
         for name, field in Settings.model_fields.items()
     }
+
+
+def test_a_misspelt_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({f"{NAMESPACE}:servr": "{}", "aws:region": "eu-west-1"}))
+    with pytest.raises(SettingsError, match="servr: there is no such setting"):
+        load()
 
 
 def test_an_empty_key_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
