@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from scripts.lib.engine import Engine
 from scripts.lib.process import alive
@@ -67,19 +66,24 @@ def recover(stack: Stack, engines: Iterable[Engine]) -> None:
     """
     _unlock(stack)
     _end_orphans(stack)
+    # Before the state is read: of what an up on another machine makes meanwhile, nothing is listed that is not
+    # recorded or pending in the state.
+    there = [(engine, kind, _names(engine, kind, stack)) for engine in engines for kind in KINDS.values()]
     state = stack.deployment()
-    pending = (state.get("deployment") or {}).get("pending_operations") or []
-    if not pending:
-        return
-    if any(operation["type"] == "creating" and operation["resource"]["type"] in KINDS for operation in pending):
-        for engine in engines:
-            _remove_unrecorded(stack, engine, state)
-    del state["deployment"]["pending_operations"]
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(state, file)
-        file.flush()
-        stack.pulumi("stack", "import", "--file", file.name)
-    say(f"✓ {len(pending)} operations of an interrupted run dropped from the state; they are done anew")
+    pending = (state.get("deployment") or {}).pop("pending_operations", None)
+    if pending:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(state, file)
+            file.flush()
+            stack.pulumi("stack", "import", "--file", file.name)  # Refused while another up holds the lock.
+        say(f"✓ {len(pending)} operations of an interrupted run dropped from the state; they are done anew")
+    # Not only when some were pending: what the host made while the connection broke counts as failed.
+    recorded = {resource["id"] for token in KINDS for resource in resources(state, token) if resource.get("id")}
+    for engine, kind, names in there:
+        for identity, name in names.items():
+            if identity not in recorded:
+                engine.remove(kind, [identity])
+                say(f"✓ {kind} {name} removed: an interrupted run made it, and the state does not know it")
 
 
 def locks(directory: Path, stack: str) -> list[Lock]:
@@ -148,11 +152,10 @@ def _marked() -> Iterator[tuple[int, str]]:
                 yield int(environ.parent.name), value.decode(errors="replace")
 
 
-def _remove_unrecorded(stack: Stack, engine: Engine, state: Mapping[str, Any]) -> None:
-    for token, kind in KINDS.items():
-        recorded = {resource["id"] for resource in resources(state, token) if resource.get("id")}
-        there = engine.names(kind, PROJECT, stack.name)
-        for identity, name in there.items():
-            if identity not in recorded:
-                engine.remove(kind, [identity])
-                say(f"✓ {kind} {name} removed: an interrupted run made it, and the state does not know it")
+def _names(engine: Engine, kind: str, stack: Stack) -> dict[str, str]:
+    try:
+        return engine.names(kind, PROJECT, stack.name)
+    except Failure:
+        if engine.prepared:
+            return {}  # There may be no engine yet, and so nothing of ours.
+        raise
