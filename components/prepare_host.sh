@@ -13,6 +13,9 @@ user=$1
 now=$2
 
 OLDEST_ENGINE=20.10
+# What the Docker provider speaks that is built where the official one can't be had; engines from 29 on begin at 1.44.
+OLDEST_API=1.41
+CONFIGURATION=/etc/docker/daemon.json
 CLOCK_SECONDS=60
 DOCKER_SITE=https://download.docker.com/linux
 # The key file is the same for Debian and Ubuntu; its fingerprint is 9DC8 5822 9FC7 DD38 854A E2D8 8D81 803C 0EBF CD88.
@@ -45,12 +48,15 @@ change() {
   echo "changed: $1"
 }
 
-# Runs a command whose output matters only when it fails; then without the credentials that URLs may hold.
+# Ends with the last lines of the log, without the credentials that URLs may hold; $1 is what failed.
+failed() {
+  tail -n 20 "$log" | sed 's|://[^/@ ]*@|://***@|g' >&2
+  fail "\`$1\` failed; its last lines are above. Mend the cause and run this again; what was done stays."
+}
+
+# Runs a command whose output matters only when it fails.
 quietly() {
-  "$@" > "$log" 2>&1 < /dev/null || {
-    tail -n 20 "$log" | sed 's|://[^/@ ]*@|://***@|g' >&2
-    fail "\`$*\` failed; its last lines are above. Mend the cause and run this again; what was done stays."
-  }
+  "$@" > "$log" 2>&1 < /dev/null || failed "$*"
 }
 
 # Succeeds where version $1 is $2 or newer.
@@ -102,14 +108,17 @@ engine_version() {
 }
 
 engine() {
+  new=no
   [ "$(engine_version)" ] || command -v dockerd > /dev/null || {
     change "Docker engine installed" || return 0
     install_engine
+    [ -e "$CONFIGURATION" ] || new=yes
   }
   [ "$(engine_version)" ] || {
     change "Docker engine started" || return 0
     start_engine
   }
+  [ "$new" = no ] || admit_provider
   version=$(engine_version)
   at_least "$version" "$OLDEST_ENGINE" || fail "the Docker engine here is $version, and $OLDEST_ENGINE is the oldest \
 that will do. Upgrade it when its containers may stop; that is not done by itself"
@@ -134,17 +143,17 @@ install_engine() {
 }
 
 refresh_packages() {
-  # Of two at once the second one fails on this lock without waiting.
+  # While another apt runs, this one fails at once.
   tries=30
-  until apt-get update -qq > "$log" 2>&1 || ! grep -q 'Could not get lock' "$log" || [ "$tries" -eq 0 ]; do
+  until apt-get update -q > "$log" 2>&1 < /dev/null; do
+    if [ "$tries" -eq 0 ] || ! grep -q 'Could not get lock' "$log"; then failed "apt-get update"; fi
     tries=$((tries - 1))
     sleep 10
   done
-  quietly apt-get update -qq
 }
 
 install_packages() {
-  quietly apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"
+  quietly apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"
 }
 
 # Adds Docker's own packages to what apt knows: $1 URL of the distribution's, $2 its release.
@@ -175,6 +184,10 @@ start_engine() {
   else
     quietly service docker start
   fi
+  await_engine
+}
+
+await_engine() {
   tries=$ENGINE_SECONDS
   until [ "$(engine_version)" ]; do
     [ "$tries" -gt 0 ] || fail "the Docker engine was started and does not answer within $ENGINE_SECONDS s; see \
@@ -182,6 +195,15 @@ start_engine() {
     tries=$((tries - 1))
     sleep 1
   done
+}
+
+# Lets a new engine, which has no containers yet, talk to a provider of before its time.
+admit_provider() {
+  ! at_least "$OLDEST_API" "$(docker version --format '{{.Server.MinAPIVersion}}')" || return 0
+  mkdir -p "$(dirname "$CONFIGURATION")"
+  echo "{\"min-api-version\": \"$OLDEST_API\"}" > "$CONFIGURATION"
+  quietly service docker restart
+  await_engine
 }
 
 member() {
@@ -218,14 +240,16 @@ WantedBy=docker.service
 TEXT
 }
 
-# Puts text $3 into file $1 with mode $2; succeeds where it was another.
+# Puts text $3 into file $1 with mode $2, and says in `written` whether it was another.
 put() {
-  [ "$(cat "$1" 2> /dev/null)" != "$3" ] || return 1
-  change "file $1 written" || return 1
+  written=no
+  [ "$(cat "$1" 2> /dev/null)" != "$3" ] || return 0
+  change "file $1 written" || return 0
   fresh=$(mktemp "$1.XXXXXX")
   printf '%s\n' "$3" > "$fresh"
   chmod "$2" "$fresh"
   mv "$fresh" "$1"
+  written=yes
 }
 
 firewall() {
@@ -234,9 +258,10 @@ firewall() {
     mkdir -p "$(dirname "$PRIVATE_ADDRESSES")"
     echo "$PRIVATE_ADDRESS" >> "$PRIVATE_ADDRESSES"
   fi
-  put "$PROGRAM" 0755 "$FIREWALL" || true
+  put "$PROGRAM" 0755 "$FIREWALL"
   if [ -d /run/systemd/system ]; then
-    ! put "/etc/systemd/system/$UNIT" 0644 "$(unit)" || quietly systemctl daemon-reload
+    put "/etc/systemd/system/$UNIT" 0644 "$(unit)"
+    [ "$written" = no ] || quietly systemctl daemon-reload
     if ! systemctl is-enabled --quiet "$UNIT" 2> /dev/null && change "$UNIT enabled"; then
       quietly systemctl enable "$UNIT"
     fi

@@ -14,7 +14,7 @@ import pytest
 from components.host_preparation import launch, preparation
 from providers.ssh import ssh_host
 from scripts.lib.tools import plugin_installed
-from tests.e2e.environment import ROOT, Done, environment
+from tests.e2e.environment import ROOT, Done, environment, eventually
 from tests.e2e.hosts import ADMIN, USER, Host, hosts
 from toolchain.artefacts import artefact
 
@@ -30,8 +30,11 @@ def prepare(
     host: Host, user: str = ADMIN, *, private: str | None = None, check: bool = False, now: float | None = None
 ) -> Done:
     """Send the script as Pulumi and scripts/prepare-host do."""
+    return sent(preparation(DATA, private, check=check), host, user, now)
+
+
+def sent(text: str, host: Host, user: str = ADMIN, now: float | None = None) -> Done:
     argv = [*launch(ssh_host(host.endpoint(user), host.ssh_options)), str(int(now or time.time()))]
-    text = preparation(DATA, private, check=check)
     done = subprocess.run(
         argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False
     )
@@ -40,8 +43,8 @@ def prepare(
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
-    """A fresh machine, and one beside it."""
-    with hosts(tmp_path_factory.mktemp("hosts"), "fresh", "neighbour", bare=True) as made:
+    """Fresh machines: one to prepare, one beside it, and one more."""
+    with hosts(tmp_path_factory.mktemp("hosts"), "fresh", "neighbour", "other", bare=True) as made:
         yield made
 
 
@@ -130,7 +133,7 @@ def test_a_failing_command_is_shown_without_credentials(fresh: Host) -> None:
         fresh.run("rm", hook)
     assert done.code == 1
     assert "at http://***@mirror/" in done.text
-    assert "`apt-get update -qq` failed" in done.text
+    assert "`apt-get update` failed" in done.text
     assert "s3cret" not in done.text
 
 
@@ -159,6 +162,59 @@ def test_a_second_run_changes_nothing_and_is_fast(prepared: Host) -> None:
     assert "changed:" not in done.text
     assert prepare(prepared, check=True).code == 0
     assert prepared.run("sh", "-c", f"{files}; {rules}") == state
+
+
+PACKAGES = """
+set -e
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends gpg gpg-agent apt-utils
+gpg --batch --quiet --passphrase '' --quick-generate-key tests
+mkdir -p /site/linux/debian/pool /site/linux/debian/dists/bookworm/stable/binary-$(dpkg --print-architecture)
+cd /site/linux/debian
+for name in docker-ce-cli containerd.io; do
+  mkdir -p /tmp/$name/DEBIAN
+  printf 'Package: %s\\nVersion: 1\\nArchitecture: all\\nMaintainer: tests\\nDescription: none\\n' \
+    $name > /tmp/$name/DEBIAN/control
+  dpkg-deb --build /tmp/$name pool
+done
+(cd /tmp && apt-get download -qq docker.io && dpkg-deb --raw-extract docker.io_*.deb docker-ce)
+sed -i '/^Conflicts:/d; /^Breaks:/d; /^Replaces:/d; s/^Package:.*/Package: docker-ce/' /tmp/docker-ce/DEBIAN/control
+dpkg-deb -Znone --build /tmp/docker-ce pool
+apt-ftparchive packages pool > dists/bookworm/stable/binary-$(dpkg --print-architecture)/Packages
+apt-ftparchive -o APT::FTPArchive::Release::Codename=bookworm -o APT::FTPArchive::Release::Components=stable \
+  release dists/bookworm > Release
+mv Release dists/bookworm/
+gpg --batch --clearsign --output dists/bookworm/InRelease dists/bookworm/Release
+gpg --armor --export > gpg
+"""
+"""Makes a site like Docker's own, with the distribution's engine under its names."""
+
+
+def test_dockers_own_packages_are_taken_if_their_key_is_the_known_one(machines: list[Host]) -> None:
+    _, neighbour, other = machines
+    neighbour.run("sh", "-c", PACKAGES)
+    subprocess.run(
+        ["docker", "exec", "--detach", neighbour.container, "python3", "-m", "http.server", "-d", "/site", "8000"],
+        check=True,
+        timeout=60,
+    )
+    source, key = "/etc/apt/sources.list.d/docker.sources", "/site/linux/debian/gpg"
+    text = preparation().replace("https://download.docker.com", f"http://{neighbour.private_address}:8000")
+
+    done = sent(text, other)
+    assert done.code == 0, done.text
+    assert "not with the key that is known, so it is the distribution's" in done.text
+    assert other.run("ls", source, ok=False).endswith("No such file or directory")
+    assert "docker.io" in other.run("dpkg-query", "--show", "docker*")
+    other.run("apt-get", "purge", "-y", "-qq", "docker.io")
+
+    [known] = re.findall("DOCKER_KEY_SHA256=([0-9a-f]{64})", text)
+    done = sent(text.replace(known, neighbour.run("sha256sum", key).split()[0]), other)
+    assert done.code == 0, done.text
+    assert "so it is the distribution's" not in done.text
+    assert other.run("dpkg-query", "--show", "--showformat", "${Status}", "docker-ce") == "install ok installed"
+    assert "Signed-By: /etc/apt/keyrings/docker.asc" in other.run("cat", source)
+    assert "changed:" not in sent(text, other).text
 
 
 # The firewall.
@@ -353,8 +409,13 @@ def test_one_up_takes_a_fresh_machine_to_a_running_store(tmp_path: Path) -> None
             env.pulumi("preview", "--non-interactive")
             env.up()
             assert new.run("stat", "-c", "%a %U", "/srv/minio") == "700 root"
-            assert "healthy" in new.docker("ps", "--format", "{{.Status}}")
+            eventually(lambda: "(healthy)" in new.docker("ps", "--format", "{{.Status}}"), 60)
             env.pulumi("preview", "--expect-no-changes", "--non-interactive")
+            with (env.root / "components" / "prepare_host.sh").open("a") as script:
+                script.write("# another text\n")
+            shown = env.pulumi("preview", "--non-interactive").text
+            assert "~ 1 to update" in shown
+            assert "not known during preview" not in shown, "the engine is asked about everything else"
             env.down("--purge")
 
 
