@@ -13,7 +13,7 @@ from tests.unit.recorder import ROOT
 
 MAY_IMPORT = {
     "__main__": {"components", "outputs", "settings"},
-    "settings": set(),
+    "settings": {"settings"},
     "outputs": set(),
     "components": {"components", "providers", "settings", "toolchain"},
     "providers": {"providers"},
@@ -23,7 +23,14 @@ MAY_IMPORT = {
 ROOMS = {*MAY_IMPORT, "scripts", "tests", "policy"}
 FILES = sorted(
     path
-    for pattern in ("*.py", "components/**/*.py", "providers/**/*.py", "toolchain/*.py", "flows/**/*.py")
+    for pattern in (
+        "*.py",
+        "components/**/*.py",
+        "settings/**/*.py",
+        "providers/**/*.py",
+        "toolchain/*.py",
+        "flows/**/*.py",
+    )
     for path in ROOT.glob(pattern)
 )
 

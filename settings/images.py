@@ -1,0 +1,82 @@
+"""Images: where they come from."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from settings.model import Model
+
+DEBIAN_POSTGRES_MAJOR: Final = "15"
+
+
+class ImageSource(StrEnum):
+    """Where images come from."""
+
+    REGISTRY = "registry"
+    BUILD = "build"
+
+
+class ImageSettings(Model):
+    """Where images come from, and what their builds need to reach package indexes."""
+
+    source: ImageSource = Field(ImageSource.REGISTRY, description="`registry`: pulled; `build`: from Debian, PyPI, Go")
+    prefect: str = Field(
+        "prefecthq/prefect:3.8.8-python3.11",
+        description="base of the Prefect image (source registry); our lock is installed over it",
+    )
+    postgres: str = Field(
+        "postgres:17.10-bookworm@sha256:4f736ae292687621d4dbe0d499ffd024a36bd2ee7d8ca6f2ccd4c800f047b394",
+        description="the Postgres image (source registry)",
+    )
+    minio: str = Field(
+        "pgsty/silo:RELEASE.2026-09-16T00-00-00Z"
+        "@sha256:635197cb9f36d01bee221d34d1c7d7960f6a95c48b0b6c01d99cd13bdae51a46",
+        description="the MinIO image (source registry); its maintained fork, see docs/adr",
+    )
+    ca_bundle: Path | None = Field(None, description="PEM file with the CAs that builds and containers trust as well")
+    index_url: str | None = Field(None, description="Python package index used by builds; default: PyPI")
+    proxy: str | None = Field(None, description="HTTP(S) proxy used by builds")
+
+    @property
+    def postgres_major(self) -> str:
+        """Major version of Postgres: Debian's with source `build`, else what the reference's tag says."""
+        if self.source is ImageSource.BUILD:
+            return DEBIAN_POSTGRES_MAJOR
+        tag = self.postgres.partition("@")[0].rpartition(":")[2]
+        return tag.partition("-")[0].partition(".")[0]
+
+    @field_validator("postgres")
+    @classmethod
+    def _major_is_told(cls, reference: str) -> str:
+        if not re.search(r":\d+([.-][^:/]*)?$", reference.partition("@")[0]):
+            raise ValueError(
+                f"{reference} does not say a version, and another major version can't read the data. "
+                "Use a tag that begins with it, such as postgres:17.10-bookworm"
+            )
+        return reference
+
+    @field_validator("index_url", "proxy")
+    @classmethod
+    def _without_credentials(cls, url: str | None) -> str | None:
+        # Build arguments end in the image's history, readable by whoever can pull it.
+        if url and urlsplit(url).password:
+            raise ValueError(
+                "the URL holds a password, which would be readable in the image's history; "
+                "use a host that needs none, or put the credentials into the proxy itself"
+            )
+        return url
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _is_pem(cls, path: Path | None) -> Path | None:
+        if path and not (path.is_file() and "BEGIN CERTIFICATE" in path.read_text(errors="replace")):
+            raise ValueError(
+                f"{path} is no PEM file with certificates; builds would fail on TLS. Name an existing file"
+            )
+        return path

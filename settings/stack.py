@@ -1,0 +1,254 @@
+"""A whole stack: all its settings, and what they must have to do with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
+from settings.hosts import FurtherHostSettings, HostSettings
+from settings.images import ImageSettings
+from settings.model import PORT_MAX, Model, Name
+from settings.servers import DaskSettings, MinioSettings, Mode, NetworksSettings, PostgresSettings, ServerSettings
+
+
+class Profiles(Model):
+    """Which parts run, as the compose profiles of old: each can be switched off."""
+
+    orion: bool = Field(True, description="Postgres and the Prefect server")
+    agent: bool = Field(True, description="the Prefect workers")
+    cli: bool = Field(True, description="the CLI box (modelled, started on demand)")
+    minio: bool = Field(True, description="MinIO, its bucket, user and policy")
+    dask: bool = Field(True, description="a Dask scheduler and its workers")
+
+
+class Settings(Model):
+    """All settings of one stack."""
+
+    profiles: Profiles = Profiles()
+    host: HostSettings = HostSettings()
+    hosts: Mapping[Name, FurtherHostSettings] = Field({}, description="further hosts by name")
+    images: ImageSettings = ImageSettings()
+    networks: NetworksSettings = NetworksSettings()
+    port_offset: int = Field(0, ge=0, le=50000, description="added to every published port: stacks share a host")
+    postgres: PostgresSettings = PostgresSettings()
+    server: ServerSettings = ServerSettings()
+    workers: Mapping[Name, WorkerSettings] = Field(
+        {"dask": WorkerSettings(pool="dask-pool", queues=("dask-queue",))}, description="Prefect workers by name"
+    )
+    minio: MinioSettings = MinioSettings()
+    dask: DaskSettings = DaskSettings()
+    cli: CliSettings = CliSettings()
+    flows: Mapping[Name, FlowSettings] = Field({}, description="flow projects by name")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        problems = [
+            *self._host_problems(),
+            *self._further_host_problems(),
+            *self._profile_problems(),
+            *self._port_problems(),
+            *self._flow_problems(),
+            *self._worker_problems(),
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _host_problems(self) -> list[str]:
+        directory = self.cli.flows_directory
+        if directory and self.host.remote and not directory.is_absolute():
+            problem = (
+                f"cli.flows_directory: {directory} is relative to a directory of this machine, which the host "
+                f"{self.host.address} can't see. Give the whole path on that host, or leave it out"
+            )
+            return [problem]
+        return []
+
+    @property
+    def flows_directory(self) -> str | None:
+        """The directory on the Docker host that the CLI box works in, if any."""
+        directory = self.cli.flows_directory or (None if self.host.remote else Path("flows"))
+        return directory.resolve().as_posix() if directory else None
+
+    def _profile_problems(self) -> list[str]:
+        on = self.profiles
+        problems = [
+            f"profiles.{part}: {what} would have no API to talk to. Set profiles.orion: true or profiles.{part}: false"
+            for part, what, switched_on in (("agent", "the workers", on.agent), ("cli", "the CLI box", on.cli))
+            if switched_on and not on.orion
+        ]
+        if on.dask and self.dask.address:
+            problems.append(
+                "dask.address: it names an external cluster while profiles.dask starts another one that nothing "
+                "would use. Set profiles.dask: false or remove the address"
+            )
+        if on.dask and self.dask.image_of not in self.workers:
+            problems.append(
+                f"dask.image_of: there is no workers.{self.dask.image_of}, so Dask would have no image. "
+                f"Name one of: {', '.join(self.workers)}"
+            )
+        if on.dask and not any(self.dask_workers.values()):
+            problems.append(
+                "dask.workers: with none here and none on further hosts, tasks would wait for ever. "
+                "Set it to 1 or more, or profiles.dask: false"
+            )
+        return problems
+
+    def _further_host_problems(self) -> list[str]:
+        problems = [
+            f"workers.{name}.host: there is no hosts.{worker.host}, so it would run nowhere. "
+            f"Name one of: {', '.join(self.hosts) or 'none, as hosts is empty'}; or leave it out for the first host"
+            for name, worker in self.workers.items()
+            if worker.host and worker.host not in self.hosts
+        ]
+        if self.hosts and not self.host.private_address:
+            problems.append(
+                f"host.private_address: what runs on {', '.join(self.hosts)} would not find Prefect, MinIO and Dask. "
+                "Give the first host's address on the private network that the hosts share"
+            )
+        placed = {worker.host for worker in self.workers.values()}
+        taken = {self.host.private_address: "host"}
+        for name, host in self.hosts.items():
+            if host.dask_workers and not self.profiles.dask:
+                problems.append(
+                    f"hosts.{name}.dask_workers: there is no scheduler for them. "
+                    f"Set profiles.dask: true or remove hosts.{name}.dask_workers"
+                )
+            if host.dask_workers and not host.private_address:
+                problems.append(
+                    f"hosts.{name}.private_address: the scheduler and other workers would not reach the Dask workers "
+                    "there. Give the host's address on the private network that the hosts share"
+                )
+            if not host.dask_workers and name not in placed:
+                problems.append(
+                    f"hosts.{name}: nothing would run there. Give it dask_workers, name it in a workers.<name>.host, "
+                    "or remove it"
+                )
+            other = taken.setdefault(host.private_address, f"hosts.{name}") if host.private_address else None
+            if other not in {None, f"hosts.{name}"}:
+                problems.append(
+                    f"hosts.{name}.private_address: {host.private_address} is {other}'s already, and what is sent to "
+                    "one host would reach the other. Give each its own; one machine is one host"
+                )
+        return problems
+
+    def _port_problems(self) -> list[str]:
+        problems = []
+        ports = {path: _shifted(ports, self.port_offset) for path, ports in self.ports().items()}
+        for name, own in ports.items():
+            if own and own[-1] > PORT_MAX:
+                problems.append(f"{name}: {own[-1]} (with port_offset) is above {PORT_MAX}. Lower it or port_offset")
+            twins = [(other, port) for other in ports if other > name for port in own if port in ports[other]]
+            if twins:
+                other, port = twins[0]
+                problems.append(f"{name}: port {port} is also {other}; one could not start. Give them different ones")
+        return problems
+
+    def _flow_problems(self) -> list[str]:
+        problems = []
+        if self.flows and not (self.profiles.orion and self.profiles.minio):
+            problems.append(
+                "flows: deployments live in the Prefect server and their code in MinIO. "
+                "Set profiles.orion and profiles.minio to true, or remove the flows"
+            )
+        for name, project in self.flows.items():
+            if project.worker is None:
+                if name in self.workers:
+                    problems.append(
+                        f"flows.{name}: its own worker would be named like workers.{name}. "
+                        f"Set flows.{name}.worker: {name} to use that one, or rename either"
+                    )
+                continue
+            worker = self.workers.get(project.worker)
+            if worker is None:
+                problems.append(
+                    f"flows.{name}.worker: there is no workers.{project.worker}, so its runs would stay late for "
+                    f"ever. Name one of: {', '.join(self.workers)}; or leave it out to get one of its own"
+                )
+                continue
+            if project.queue and project.queue not in worker.queues:
+                problems.append(
+                    f"flows.{name}.queue: workers.{project.worker} does not serve {project.queue}, so its runs would "
+                    f"stay late for ever. Name one of: {', '.join(worker.queues)}"
+                )
+            if project.requirements_file.is_file():
+                problems.append(
+                    f"flows.{name}.worker: {project.requirements_file} would not be installed, since "
+                    f"workers.{project.worker} is shared. Move its lines to workers.{project.worker}.requirements, "
+                    f"or leave flows.{name}.worker out to get a worker with these packages"
+                )
+        return problems
+
+    def _worker_problems(self) -> list[str]:
+        pools: dict[str, str] = {}
+        problems = []
+        for name, worker in self.all_workers().items():
+            if worker.pool in pools:
+                problems.append(
+                    f"workers.{name}.pool: {worker.pool} is already the pool of {pools[worker.pool]}; two workers with "
+                    "different packages would take each other's runs. Give it a pool of its own, or use replicas"
+                )
+            pools.setdefault(worker.pool, name)
+        return problems
+
+    def all_workers(self) -> dict[str, WorkerSettings]:
+        """The workers by name: those below `workers`, and one for each flow project that names none."""
+        own = {
+            name: WorkerSettings(pool=name, requirements=requirement_lines(project.requirements_file))
+            for name, project in self.flows.items()
+            if project.worker is None
+        }
+        return {**self.workers, **own}
+
+    @property
+    def shared_address(self) -> str | None:
+        """Where all hosts reach the first one; None for a stack of one host, which opens no port to others."""
+        return self.host.private_address if self.hosts else None
+
+    @property
+    def dask_workers(self) -> dict[str | None, int]:
+        """Host to its number of Dask workers; None is the first host."""
+        return {None: self.dask.workers, **{name: host.dask_workers for name, host in self.hosts.items()}}
+
+    def ports(self) -> dict[str, range]:
+        """Setting path to ports on a Docker host, of the parts that are switched on."""
+        on, managed_minio = self.profiles, self.profiles.minio and self.minio.mode is Mode.MANAGED
+        shared_dask = on.dask and bool(self.hosts)
+        ports = {
+            "server.port": (on.orion, self.server.port, 1),
+            "minio.api_port": (managed_minio, self.minio.api_port, 1),
+            "minio.console_port": (managed_minio, self.minio.console_port, 1),
+            "dask.dashboard_port": (on.dask, self.dask.dashboard_port, 1),
+            "dask.scheduler_port": (shared_dask, self.dask.scheduler_port, 1),
+            "dask.worker_port": (shared_dask, self.dask.worker_port, max(self.dask_workers.values())),
+        }
+        return {path: range(first, first + count) for path, (used, first, count) in ports.items() if used}
+
+    def with_ports_offset(self) -> Settings:
+        """The same settings with `port_offset` added to every port."""
+        offset = self.port_offset
+        server, minio, dask = self.server, self.minio, self.dask
+        return self.model_copy(
+            update={
+                "port_offset": 0,
+                "server": server.model_copy(update={"port": server.port + offset}),
+                "minio": minio.model_copy(
+                    update={"api_port": minio.api_port + offset, "console_port": minio.console_port + offset}
+                ),
+                "dask": dask.model_copy(
+                    update={
+                        "dashboard_port": dask.dashboard_port + offset,
+                        "scheduler_port": dask.scheduler_port + offset,
+                        "worker_port": dask.worker_port + offset,
+                    }
+                ),
+            }
+        )
+
+
+def _shifted(ports: range, offset: int) -> range:
+    return range(ports.start + offset, ports.stop + offset)
