@@ -43,6 +43,8 @@ SSH: Final = 22
 
 @dataclass(frozen=True)
 class Site:
+    certificates: Path
+    """Of whoever serves at the first host's address."""
     first: Host
     second: Host
     neighbour: Host
@@ -62,9 +64,26 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for host in (first, second):
             firewall(host)
         first.docker("network", "create", SHARED)
+        certificates(directory, first.private_address)
+        (root / "their-ca.pem").write_bytes((directory / "ca.crt").read_bytes())
+        # The same for both stacks, so that the second one's builds are in the engine's cache.
+        settings["images"] = {"source": "build", "ca_bundle": "their-ca.pem"}
         far = Environment(root, "far", home, dict(settings), first.docker)
         guest = Environment(root, "guest", home, dict(settings), first.docker)
-        yield Site(first, second, neighbour, far, guest)
+        yield Site(directory, first, second, neighbour, far, guest)
+
+
+def certificates(directory: Path, address: str) -> None:
+    """ca.crt; private.key and public.crt for a server at `address`."""
+    (directory / "san").write_text(f"subjectAltName=IP:{address}\n")
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=theirs"]
+    sign = ["openssl", "x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+    for argv in (
+        [*new, "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt"],
+        [*new, "-keyout", "private.key", "-out", "request"],
+        [*sign, "-in", "request", "-extfile", "san", "-out", "public.crt"],
+    ):
+        subprocess.run(argv, cwd=directory, check=True, capture_output=True, timeout=60)
 
 
 def firewall(host: Host) -> None:
@@ -144,7 +163,7 @@ def scanned(neighbour: Host, own: str, *others: str) -> dict[str, set[int]]:
 
 
 def test_workers_of_the_second_host_alone_run_greetings(site: Site) -> None:
-    site.first.docker("stop", site.far.name("dask-worker-1"))
+    site.first.docker("stop", "--time", "1", site.far.name("dask-worker-1"))
     try:
         site.far.smoke()
     finally:
@@ -152,19 +171,6 @@ def test_workers_of_the_second_host_alone_run_greetings(site: Site) -> None:
 
 
 # A stack with another's database and S3 store, over TLS.
-
-
-def certificates(directory: Path, address: str) -> None:
-    """ca.crt; private.key and public.crt for a server at `address`."""
-    (directory / "san").write_text(f"subjectAltName=IP:{address}\n")
-    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=theirs"]
-    sign = ["openssl", "x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-    for argv in (
-        [*new, "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt"],
-        [*new, "-keyout", "private.key", "-out", "request"],
-        [*sign, "-in", "request", "-extfile", "san", "-out", "public.crt"],
-    ):
-        subprocess.run(argv, cwd=directory, check=True, capture_output=True, timeout=60)
 
 
 @dataclass(frozen=True)
@@ -176,13 +182,12 @@ class Theirs:
 
 
 @pytest.fixture(scope="module", name="theirs")
-def _theirs(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
+def _theirs(site: Site) -> Theirs:
     """A MinIO and a Postgres that no stack knows, on the first host; with the images of `far`."""
-    directory, address = tmp_path_factory.mktemp("theirs"), site.first.private_address
-    certificates(directory, address)
+    address = site.first.private_address
     site.first.run("mkdir", "/certificates")
-    docker("cp", f"{directory}/.", f"{site.first.container}:/certificates")
-    (site.guest.root / "their-ca.pem").write_bytes((directory / "ca.crt").read_bytes())
+    for name in ("public.crt", "private.key"):
+        docker("cp", str(site.certificates / name), f"{site.first.container}:/certificates/")
     start = ["run", "--detach", "--volume", "/certificates:/given:ro"]
     site.first.docker(
         *(*start, "--name", "their-store", "--publish", f"{address}:{STORE_PORT}:9000"),
@@ -196,7 +201,7 @@ def _theirs(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
         *("--env", "POSTGRES_DB=their_database", "--entrypoint", "sh", site.far.image("postgres")),
         *("-c", f"{secure} -c ssl_cert_file=/given/public.crt -c ssl_key_file=/key"),
     )
-    pool = urllib3.PoolManager(ca_certs=str(directory / "ca.crt"))
+    pool = urllib3.PoolManager(ca_certs=str(site.certificates / "ca.crt"))
     endpoint, root = f"{address}:{STORE_PORT}", ("their-root", "their-root-password")
     s3 = Minio(endpoint, *root, http_client=pool)
     admin = MinioAdmin(endpoint=endpoint, credentials=StaticProvider(*root), http_client=pool)
@@ -224,7 +229,6 @@ def test_a_stack_uses_a_database_and_a_store_that_are_there(site: Site, theirs: 
     guest.write_settings(
         host={key: value for key, value in reached(site.first).items() if key != "private_address"},
         port_offset=1000,
-        images={"source": "build", "ca_bundle": "their-ca.pem"},
         networks={"dask": {"external": SHARED}},
         minio={
             "mode": "external", "bucket": BUCKET, "external": {"endpoint": endpoint, "access_key": ACCESS_KEY}
