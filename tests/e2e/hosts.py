@@ -26,6 +26,7 @@ from tests.e2e.environment import CommandError, Done, docker, eventually, run
 from toolchain.artefacts import artefact
 
 RECIPE: Final = Path(__file__).parent / "host"
+SCANNER: Final = Path(__file__).with_name("scan.py")
 IMAGE: Final = "prefect-environment-tests/host"
 OWNER: Final = "prefect-environment.tests.owner"
 """Label with the pid of the test session that made a container or network."""
@@ -181,6 +182,16 @@ def hosts(directory: Path, *names: str, bare: bool = False) -> Iterator[list[Hos
         for host in made:
             docker("rm", "--force", "--volumes", host.container, ok=False)
         docker("network", "rm", network)
+
+
+def scanned(neighbour: Host, own: str, *addresses: str) -> dict[str, set[int]]:
+    """Address to the TCP ports that answer the neighbour there; `own` is the address of the host that he asks."""
+    docker("cp", str(SCANNER), f"{neighbour.container}:/")
+    answers = [line.split() for line in neighbour.run("python3", "/scan.py", "eth0", own, *addresses).splitlines()]
+    return {
+        address: {int(port) for there, port in answers if ipaddress.ip_address(there) == ipaddress.ip_address(address)}
+        for address in addresses
+    }
 
 
 def _start(host: Host, network: str, image: str, key: str) -> None:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -15,7 +14,7 @@ from components.host_preparation import launch, preparation
 from providers.ssh import ssh_host
 from scripts.lib.tools import plugin_installed
 from tests.e2e.environment import ROOT, Done, environment, eventually
-from tests.e2e.hosts import ADMIN, USER, Host, hosts
+from tests.e2e.hosts import ADMIN, USER, Host, hosts, scanned
 from toolchain.artefacts import artefact
 
 pytestmark = pytest.mark.xdist_group("prepare-host")
@@ -244,17 +243,7 @@ def served(prepared: Host) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def neighbour(machines: list[Host]) -> Host:
-    subprocess.run(["docker", "cp", ROOT / "tests/e2e/scan.py", f"{machines[1].container}:/"], check=True, timeout=60)
     return machines[1]
-
-
-def scanned(neighbour: Host, own: str, *addresses: str) -> dict[str, set[int]]:
-    """Address to the ports that answer the neighbour there; `own` is the host's."""
-    answers = [line.split() for line in neighbour.run("python3", "/scan.py", "eth0", own, *addresses).splitlines()]
-    return {
-        address: {int(port) for there, port in answers if ip_address(there) == ip_address(address)}
-        for address in addresses
-    }
 
 
 def everything(neighbour: Host, host: Host, served: dict[str, str]) -> dict[str, set[int]]:
