@@ -118,7 +118,7 @@ def test_staging_comes_up_over_ssh(remote: Remote) -> None:
     remote.assert_no_ssh_is_left()
 
     [from_afar] = re.findall(r"^from afar +(ssh .+)$", text, re.MULTILINE)
-    with subprocess.Popen([*shlex.split(from_afar), "-o", "BatchMode=yes"]) as forward:
+    with subprocess.Popen([*shlex.split(from_afar), "-o", "BatchMode=yes"], cwd=remote.staging.root) as forward:
         try:
             assert eventually(lambda: counted(remote.staging), 20) > 0
         finally:
