@@ -87,6 +87,8 @@ def build(name: str, args: BuildArgs, opts: pulumi.ResourceOptions, on: str = ""
             tags=[tag],
             build_args=build_args,
             label=labels(name),
+            # Else the newer Docker provider builds with buildx, which knows this machine's engine and not the host's.
+            use_legacy_builder=True,
         ),
         # A rebuilt image has another tag; removing the old one here would race with containers that still use it.
         keep_locally=True,

@@ -35,9 +35,6 @@ def pulumi_environment() -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         # A closed network may let the download of a plugin hang; set-up has installed what there is.
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-        # A builder that the user selected with `docker buildx use` may not see the engine's own images, which ours
-        # stand on.
-        "BUILDX_BUILDER": "default",
         # Each operation may open a connection to an ssh host, and sshd turns some away while ten sign in at once.
         "PULUMI_PARALLEL": os.environ.get("PULUMI_PARALLEL", "8"),
     }

@@ -35,7 +35,8 @@ def prepare(env: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     starter.parent.mkdir(parents=True, exist_ok=True)
     head = (PACK / "PulumiPolicy.yaml").read_text().partition("runtime:")[0]
     (place / "PulumiPolicy.yaml").write_text(f"{head}runtime: {RUNTIME}\n")
-    starter.write_text(f'#!/bin/sh\nexec "{PACK_PYTHON}" "{PACK}" "$@"\n')
+    # Unbuffered: Pulumi waits for the port that it prints.
+    starter.write_text(f'#!/bin/sh\nexec "{PACK_PYTHON}" -u "{PACK}" "$@"\n')
     starter.chmod(0o755)
     path = os.pathsep.join([env.get("PATH", os.defpath), str(starter.parent)])
     return ["--policy-pack", str(place)], {**env, "PATH": path}

@@ -68,8 +68,9 @@ class Environment:
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment of every command: the machine's, less whatever would point Pulumi elsewhere."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "PREFECT_"))}
+        """Environment of every command: the machine's, less whatever a user's would lack or has otherwise."""
+        ours = ("PULUMI_", "PREFECT_", "PYTHON")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         return {**kept, "XDG_STATE_HOME": str(self.home)}
 
     @property

@@ -9,6 +9,7 @@ package main
 import (
 	"unicode"
 
+	"github.com/hashicorp/terraform-plugin-sdk/v2/helper/schema"
 	"github.com/pulumi/pulumi-terraform-bridge/v3/pkg/tfbridge"
 	shimv2 "github.com/pulumi/pulumi-terraform-bridge/v3/pkg/tfshim/sdk-v2"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
@@ -53,8 +54,13 @@ func provider() tfbridge.ProviderInfo {
 		}}},
 	}
 
+	upstream := shim.NewProvider(version)
+	// Newer ones may build with buildx, unless they are told not to; this one never does.
+	build := upstream.ResourcesMap["docker_image"].Schema["build"].Elem.(*schema.Resource)
+	build.Schema["use_legacy_builder"] = &schema.Schema{Type: schema.TypeBool, Optional: true}
+
 	info := tfbridge.ProviderInfo{
-		P:       shimv2.NewProvider(shim.NewProvider(version)),
+		P:       shimv2.NewProvider(upstream),
 		Name:    "docker",
 		Version: version,
 		Config: map[string]*tfbridge.SchemaInfo{
