@@ -84,6 +84,11 @@ class Engine:
         """Return the engine's version; fails where it does not answer."""
         return self.docker("version", "--format", "{{.Server.Version}}", timeout=VERSION_SECONDS).strip()
 
+    def oldest_api(self) -> tuple[int, ...]:
+        """Return the oldest version of its API that it lets a client speak."""
+        text = self.docker("version", "--format", "{{.Server.MinAPIVersion}}", timeout=VERSION_SECONDS)
+        return tuple(int(part) for part in text.strip().split("."))
+
     def answers(self) -> bool:
         """Say whether it is there."""
         try:

@@ -75,6 +75,8 @@ def set_up(
             engine.start(each)
     _build(builds, consent)
     _plugins(pulumi_environment(), prepares=any(each.prepared for each in settings.engines))
+    if engines and not tools.plugin_installed("docker"):
+        admit_plugin(each for each in settings.engines if not each.prepared)
     return Ready(choice.name, settings.engines, pulumi_environment() | settings.variables)
 
 
@@ -91,6 +93,22 @@ def _silent(engines: Iterable[Engine]) -> list[Engine]:
                 else:
                     silent.append(each)
     return silent
+
+
+def admit_plugin(engines: Iterable[Engine]) -> None:
+    """See that engines let the Docker plugin in that is built here; it is older than the official one.
+
+    Raises:
+        Failure: one does not; names the fix.
+    """
+    for each in engines:
+        if each.oldest_api() > tools.BUILT_PLUGIN_API:
+            oldest, ours = (".".join(map(str, version)) for version in (each.oldest_api(), tools.BUILT_PLUGIN_API))
+            raise Failure(
+                f"The Docker engine at {each.host} refuses the Docker plugin that is built from Go modules: it takes "
+                f"API {oldest} and newer, and that speaks {ours}.\n"
+                f'  There, put {{"min-api-version": "{ours}"}} into /etc/docker/daemon.json and restart the engine.'
+            )
 
 
 def where_state_is() -> str:

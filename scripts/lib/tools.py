@@ -22,6 +22,8 @@ OLDEST_CLI = (3, 216, 0)
 """The oldest CLI on PATH that is taken: dynamic resources keep what `read` found since then."""
 PLUGINS = {"docker": "5.2.0", "command": "1.2.1"}
 """Versions of the SDKs in requirements.in."""
+BUILT_PLUGIN_API = (1, 41)
+"""What the Docker plugin that is built from Go modules speaks; engines from 29 on must be told to take it."""
 OLDEST_GO = (1, 21)
 """The oldest Go that fetches a newer one by itself."""
 INSTALLER = "https://get.pulumi.com/"

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from scripts.lib import ui
+from scripts.lib.engine import Engine
 from scripts.lib.paths import ROOT
 from scripts.lib.process import alive, run
+from scripts.lib.setup import admit_plugin
 from scripts.lib.ui import Consent, Failure
 
 
@@ -94,3 +96,13 @@ def test_without_a_terminal_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui, "terminal", lambda: False)
     monkeypatch.setattr("builtins.input", lambda _: pytest.fail("asked"))
     Consent(given=False).obtain(["build a"])
+
+
+def test_an_engine_that_refuses_the_built_plugin_is_named_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from 29 on, which Debian 12 has not; the answer is what such an engine gives."""
+    answers = {"unix:///old": "1.12\n", "unix:///new": "1.44\n"}
+    monkeypatch.setattr(Engine, "docker", lambda self, *_words, **_limit: answers[self.host])
+    admit_plugin([Engine("unix:///old")])
+    with pytest.raises(Failure, match=r"unix:///new refuses .*API\s+1\.44 .*1\.41") as caught:
+        admit_plugin([Engine("unix:///old"), Engine("unix:///new")])
+    assert '{"min-api-version": "1.41"}' in str(caught.value)
