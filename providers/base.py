@@ -17,6 +17,8 @@ import dataclasses
 import json
 import os
 import re
+import socket
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -62,7 +64,7 @@ Props = dict[str, Value]
 Rule = Callable[[Value], str | None]
 """Looks at one known input; returns what is wrong and how to mend it, or None."""
 
-PARENT_SECONDS: Final = 1.0
+ENGINE_SECONDS: Final = 2.0
 """How often a provider process looks whether its engine lives."""
 
 SHORTEST_SECRET: Final = 4
@@ -160,14 +162,23 @@ def _strings(value: object) -> Iterator[str]:
 
 
 @cache
-def end_with_parent() -> None:
-    """End this process when the one that started it has gone: a killed engine leaves its providers running."""
-    parent = os.getppid()
+def end_with_engine() -> None:
+    """End this process when its engine has gone: a killed one leaves its providers running, and what they opened.
+
+    Pulumi names the engine's address as a provider process's first argument; the parent may be a shell between them.
+    """
+    address = re.fullmatch(r"(.+):(\d+)", next(iter(sys.argv[1:]), ""))
+    if not address:
+        return
+    engine = (address[1], int(address[2]))
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_SECONDS)
-        os._exit(1)
+        try:
+            while True:
+                socket.create_connection(engine, ENGINE_SECONDS).close()
+                time.sleep(ENGINE_SECONDS)
+        except OSError:
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -188,7 +199,7 @@ class DeclaredProvider(ResourceProvider, Generic[DeclaredT]):
 
     def configure(self, _req: ConfigureRequest) -> None:
         """Called in every preview, so nothing is reached from here."""
-        end_with_parent()
+        end_with_engine()
 
     def id(self, args: DeclaredT) -> str:
         """Return the id: the identity, unless a resource says otherwise."""

@@ -27,7 +27,7 @@ PROBE: Final = 3.0
 REQUEST: Final = 60.0
 """Seconds that one request may take once a server is waited for."""
 
-HOST_SECONDS: Final = 10.0
+HOST_SECONDS: Final = 8.0
 """Seconds that a call goes on trying to reach a host that was lost, beside ssh's own limits."""
 
 LONGEST_PAUSE: Final = 5.0

@@ -32,7 +32,7 @@ FIXED: Final = {
 }
 """Options that settings can't change (https://man.openbsd.org/ssh_config)."""
 
-LIMITS: Final = {"ConnectTimeout": "8", "ServerAliveInterval": "3", "ServerAliveCountMax": "2"}
+LIMITS: Final = {"ConnectTimeout": "5", "ServerAliveInterval": "3", "ServerAliveCountMax": "2"}
 """Seconds, seconds and count: a host that is dead or frozen is an error within 20 s."""
 
 OPEN_SECONDS: Final = 60.0

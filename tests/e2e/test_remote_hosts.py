@@ -28,7 +28,7 @@ from tests.e2e.hosts import REGISTRY_PORT, Host, hosts
 pytestmark = pytest.mark.xdist_group("remote")
 
 LIMIT_SECONDS = 45.0
-"""How long what meets a dead host may take in all, on a busy machine; ssh gives up after 8 s, and is tried twice."""
+"""How long what meets a dead host may take in all, on a busy machine; ssh gives up after 5 s, and is tried twice."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -17,6 +20,7 @@ from pulumi.output import UNKNOWN
 
 from providers import connection as waits
 from providers.base import (
+    ENGINE_SECONDS,
     Args,
     Found,
     Props,
@@ -38,6 +42,7 @@ from providers.connection import (
     probing,
     waiting,
 )
+from tests.unit.recorder import ROOT
 
 UNSPEAKABLE = "un" + "speakable"  # a traceback quotes lines of source
 SECRET = 'pa$$ "word"/ü\''
@@ -354,3 +359,17 @@ def test_a_resource_adds_the_mark_and_keeps_secrets() -> None:
     assert seen.typ == "pulumi-python:dynamic/test:Thing"
     assert seen.inputs["owner"] == "proj/dev"
     assert seen.inputs["thing"] == "cup"
+
+
+def test_a_provider_process_ends_with_its_engine() -> None:
+    """Whatever stands between the two: Pulumi starts it through a shell, which outlives a killed engine."""
+    program = "import time; from providers.base import end_with_engine as end; end(); print(flush=True); time.sleep(60)"
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        address = f"127.0.0.1:{engine.getsockname()[1]}"
+        words = ["sh", "-c", f'"$0" -c "{program}" {address}; true', sys.executable]
+        provider = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
+        assert provider.stdout
+        provider.stdout.readline()
+        time.sleep(2 * ENGINE_SECONDS)
+        assert provider.poll() is None
+    assert provider.wait(5 * ENGINE_SECONDS) == 0

@@ -15,7 +15,7 @@ def test_host_keys_are_checked_whatever_the_settings_say_and_limits_can_be_raise
     assert "StrictHostKeyChecking=yes" in given
     assert "BatchMode=yes" in given
     # Of two with one name the first counts.
-    assert given.index("ConnectTimeout=30") < given.index("ConnectTimeout=8")
+    assert given.index("ConnectTimeout=30") < given.index("ConnectTimeout=5")
     assert said[-4:] == ["-p", "2222", "--", "deploy@host.example.com"]
 
 
