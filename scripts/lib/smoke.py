@@ -57,6 +57,8 @@ class Container:
     out_of_memory: bool
     """The kernel ended it, or a process in it, for want of memory."""
     memory_setting: str
+    place: str = ""
+    """` on <address>` where its engine is another machine's."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Target:
 
     def containers(self, killed: Collection[str] = ()) -> list[Container]:
         """Return the stack's containers, none where no engine answers; `killed` is from `out_of_memory`."""
-        found = [each for engine in self.engines for each in _inspected(engine, self.stack or "")]
-        labels = [each["Config"]["Labels"] for each in found]
+        found = [(engine, each) for engine in self.engines for each in _inspected(engine, self.stack or "")]
+        labels = [each["Config"]["Labels"] for _, each in found]
         return [
             Container(
                 name=label[f"{LABEL}.name"],
@@ -82,8 +84,9 @@ class Target:
                 running=each["State"]["Running"],
                 out_of_memory=each["State"]["OOMKilled"] or label[f"{LABEL}.name"] in killed,
                 memory_setting=label.get(f"{LABEL}.memory-setting", "its memory_mb"),
+                place=f" on {engine.host}" if engine.via else "",
             )
-            for each, label in zip(found, labels, strict=True)
+            for (engine, each), label in zip(found, labels, strict=True)
         ]
 
     @contextmanager
@@ -308,9 +311,12 @@ def diagnose(pool: str, online: int, dask: int | None, containers: Sequence[Cont
 
 def _stopped(containers: Iterable[Container], prefix: str) -> str:
     ours = [each for each in containers if each.name.startswith(prefix)]
-    stopped = [each.host for each in ours if not each.running]
+    stopped: dict[str, list[str]] = {}
+    for each in ours:
+        if not each.running:
+            stopped.setdefault(each.place, []).append(each.host)
     if stopped:
-        return f"`docker start {' '.join(stopped)}`"
+        return " and ".join(f"`docker start {' '.join(names)}`{place}" for place, names in stopped.items())
     if ours:
-        return f"see `docker logs {ours[0].host}`"
+        return f"see `docker logs {ours[0].host}`{ours[0].place}"
     return "the stack has none, see the settings below `profiles`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -92,6 +93,12 @@ def test_stopped_containers_are_named_with_the_command() -> None:
     assert "`docker logs host-worker-1`" in problem
     [problem] = diagnose("dask-pool", 0, 2, [DASK])
     assert "`profiles`" in problem
+
+
+def test_the_command_is_for_the_host_that_the_container_is_on() -> None:
+    there = replace(DASK, running=False, place=" on ssh://ops@gpu")
+    [problem] = diagnose("dask-pool", 1, 0, [replace(DASK, running=False), there, WORKER])
+    assert "`docker start host-dask-1` and `docker start host-dask-1` on ssh://ops@gpu" in problem
 
 
 def test_an_out_of_memory_kill_names_the_setting() -> None:
