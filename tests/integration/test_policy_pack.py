@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -23,13 +24,16 @@ SOUND: Final[Mapping[str, Any]] = {
     "logOpts": {"max-size": "10m", "max-file": "3"},
 }
 
+START_SECONDS = 30
+
 
 @pytest.fixture(scope="module", name="pack")
 def _pack() -> Iterator[analyzer_pb2_grpc.AnalyzerStub]:
     make_venv()
-    with subprocess.Popen([PACK_PYTHON, PACK, "127.0.0.1:1"], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([PACK_PYTHON, "-u", PACK, "127.0.0.1:1"], stdout=subprocess.PIPE) as process:
         assert process.stdout
         try:
+            assert select.select([process.stdout], [], [], START_SECONDS)[0], "it tells no port"
             port = int(process.stdout.readline())
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 yield analyzer_pb2_grpc.AnalyzerStub(channel)
