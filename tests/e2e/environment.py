@@ -269,13 +269,24 @@ def clone(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
-def environment(directory: Path, stack: str, offset: int, **settings: Any) -> Iterator[Environment]:
-    """An environment with the shipped greetings flow, on a clean host; whatever is left of it at the end is removed."""
+def clone_and_home(directory: Path) -> tuple[Path, Path]:
+    """A clone below `directory`, and an empty state directory beside it."""
     root, home = directory / "clone", directory / "state"
     clone(root)
     home.mkdir()
-    shipped = yaml.safe_load((root / "Pulumi.dev-mirror.yaml").read_text())["config"]
-    env = Environment(root, stack, home, {k.removeprefix(f"{NAMESPACE}:"): v for k, v in shipped.items()})
+    return root, home
+
+
+def shipped(root: Path, stack: str) -> dict[str, Any]:
+    """Settings of a stack as they ship."""
+    config = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key.removeprefix(f"{NAMESPACE}:"): value for key, value in config.items()}
+
+
+def environment(directory: Path, stack: str, offset: int, **settings: Any) -> Iterator[Environment]:
+    """An environment with the shipped greetings flow, on a clean host; whatever is left of it at the end is removed."""
+    root, home = clone_and_home(directory)
+    env = Environment(root, stack, home, shipped(root, "dev-mirror"))
     env.write_settings(port_offset=offset, **settings)
     remove_all(env)  # What a run that was killed has left: its state is gone, so nothing of it is of use.
     try:

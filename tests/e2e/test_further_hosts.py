@@ -20,7 +20,7 @@ import yaml
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 
-from tests.e2e.environment import NAMESPACE, ROOT, Environment, clone, docker
+from tests.e2e.environment import NAMESPACE, ROOT, Environment, clone_and_home, docker, shipped
 from tests.e2e.hosts import Host, hosts, scanned
 
 pytestmark = pytest.mark.xdist_group("further")
@@ -55,11 +55,8 @@ class Site:
 @pytest.fixture(scope="module", name="site")
 def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("further")
-    root, home = directory / "clone", directory / "state"
-    clone(root)
-    home.mkdir()
-    shipped = yaml.safe_load((root / "Pulumi.dev-mirror.yaml").read_text())["config"]
-    settings = {key.removeprefix(f"{NAMESPACE}:"): value for key, value in shipped.items()}
+    root, home = clone_and_home(directory)
+    settings = shipped(root, "dev-mirror")
     with hosts(directory, "first", "second", "neighbour") as (first, second, neighbour):
         for host in (first, second):
             firewall(host)

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.e2e.conftest import serving_images
-from tests.e2e.environment import NAMESPACE, Environment, clone, eventually, kill_with_pulumi, run
+from tests.e2e.environment import NAMESPACE, Environment, clone_and_home, eventually, kill_with_pulumi, run, shipped
 from tests.e2e.hosts import REGISTRY_PORT, Host, hosts
 
 pytestmark = pytest.mark.xdist_group("remote")
@@ -65,9 +64,7 @@ class Remote:
 @pytest.fixture(scope="module", name="remote")
 def _remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     directory = tmp_path_factory.mktemp("remote")
-    root, home = directory / "clone", directory / "state"
-    clone(root)
-    home.mkdir()
+    root, home = clone_and_home(directory)
     with hosts(directory, "alpha", "beta") as (alpha, beta):
         staging = Environment(root, "staging", home, shipped(root, "staging"), alpha.docker)
         prod = Environment(root, "prod", home, shipped(root, "prod"), beta.docker)
@@ -76,12 +73,6 @@ def _remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         registry.mkdir()
         with serving_images(registry, f"{alpha.operator_address}:{REGISTRY_PORT}") as address:
             yield Remote(alpha, beta, address, staging, prod)
-
-
-def shipped(root: Path, stack: str) -> dict[str, Any]:
-    """Settings of an example as it ships."""
-    config = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text())["config"]
-    return {key.removeprefix(f"{NAMESPACE}:"): value for key, value in config.items()}
 
 
 def host_settings(host: Host, **options: str) -> dict[str, Any]:

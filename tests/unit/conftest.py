@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,10 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def _project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     project(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def _module_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        project(patch, tmp_path_factory.mktemp("project"))
+        yield

@@ -133,3 +133,12 @@ def revealed(value: Any) -> Any:
 def is_secret(value: Any) -> bool:
     """Whether `value` as a whole is marked secret."""
     return isinstance(value, Mapping) and value.get(rpc._special_sig_key) == SECRET
+
+
+def plain(value: Any) -> Any:
+    """`value` without its secrets: what everyone may read."""
+    if is_secret(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value

@@ -11,7 +11,7 @@ import yaml
 
 from components.flow_storage import bucket_policy
 from settings import NAMESPACE, SettingsError
-from tests.unit.recorder import ROOT, Recorded, is_secret, record, revealed
+from tests.unit.recorder import ROOT, Recorded, is_secret, plain, record, revealed
 
 pytestmark = pytest.mark.usefixtures("_project")
 PREFIX = "prefect-environment-test-"
@@ -37,15 +37,6 @@ def networks(container: Mapping[str, Any]) -> dict[str, list[str]]:
 def _stack(request: pytest.FixtureRequest) -> list[Recorded]:
     request.getfixturevalue("_module_project")
     return record(BUILD)
-
-
-@pytest.fixture(scope="module")
-def _module_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tests.unit import conftest
-
-    with pytest.MonkeyPatch.context() as patch:
-        conftest.project(patch, tmp_path_factory.mktemp("project"))
-        yield
 
 
 def test_who_runs(stack: list[Recorded]) -> None:
@@ -179,13 +170,6 @@ def test_the_postgres_password_is_a_file_that_only_root_reads(stack: list[Record
 
 def test_no_secret_is_sent_in_plain(stack: list[Recorded]) -> None:
     """Every generated secret appears only below a secret marker."""
-
-    def plain(value: Any) -> Any:
-        if is_secret(value):
-            return None
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list) else value
 
     sent = [r for r in stack if "generated-" in json.dumps(r.inputs)]
     assert {"Container", "AccessKey", "Block", "Bucket", "User"} <= {r.kind for r in sent}

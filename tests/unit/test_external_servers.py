@@ -11,7 +11,7 @@ import pytest
 from components.prefect_client import CA_BUNDLE
 from providers.data_contract import DataContractProvider
 from settings import SettingsError, parse
-from tests.unit.recorder import Recorded, record, revealed
+from tests.unit.recorder import Recorded, plain, record, revealed
 from tests.unit.test_components import BUILD, containers, env, networks
 
 pytestmark = pytest.mark.usefixtures("_project")
@@ -99,15 +99,6 @@ def test_a_database_elsewhere_is_all_that_the_server_is_told() -> None:
 
 
 def test_their_secrets_are_sent_as_secrets() -> None:
-    def plain(value: Any) -> Any:
-        from tests.unit.recorder import is_secret
-
-        if is_secret(value):
-            return None
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list) else value
-
     resources = recorded(minio=MINIO, postgres=POSTGRES)
     sent = json.dumps([revealed(r.inputs) for r in resources])
     assert "their-secret-key" in sent

@@ -34,15 +34,6 @@ def _stack(request: pytest.FixtureRequest) -> list[Recorded]:
     return record(STACK)
 
 
-@pytest.fixture(scope="module")
-def _module_project(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tests.unit import conftest
-
-    with pytest.MonkeyPatch.context() as patch:
-        conftest.project(patch, tmp_path_factory.mktemp("project"))
-        yield
-
-
 def providers(resources: list[Recorded], kind: str) -> dict[str, str]:
     """Name of each resource of a kind to the name of the Docker provider that makes it."""
     return {r.name: r.provider.split("::")[-2] for r in resources if r.kind == kind}
