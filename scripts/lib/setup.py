@@ -102,8 +102,8 @@ def admit_plugin(engines: Iterable[Engine]) -> None:
         Failure: one does not; names the fix.
     """
     for each in engines:
-        if each.oldest_api() > tools.BUILT_PLUGIN_API:
-            oldest, ours = (".".join(map(str, version)) for version in (each.oldest_api(), tools.BUILT_PLUGIN_API))
+        if (api := each.oldest_api()) > tools.BUILT_PLUGIN_API:
+            oldest, ours = (".".join(map(str, version)) for version in (api, tools.BUILT_PLUGIN_API))
             raise Failure(
                 f"The Docker engine at {each.host} refuses the Docker plugin that is built from Go modules: it takes "
                 f"API {oldest} and newer, and that speaks {ours}.\n"
