@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import ValidationError
 
+from settings.auth import (
+    AuthEndpoint,
+    AuthMode,
+    AuthSettings,
+    ExternalAuthSettings,
+    Policy,
+    SmtpSettings,
+    Storage,
+    UserSettings,
+)
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import EndpointSettings, FurtherHostSettings, HostSettings
 from settings.images import ImageSettings, ImageSource
 from settings.model import NAMESPACE, Model, SettingsError
+from settings.proxy import Certificates, ExternalProxySettings, ProxyMode, ProxySettings
 from settings.servers import (
+    API_USER,
     DaskSettings,
     ExternalMinioSettings,
     ExternalPostgresSettings,
@@ -32,13 +44,20 @@ from settings.servers import (
 from settings.stack import Settings
 
 __all__ = [
+    "API_USER",
     "DASK_BLOCK",
     "NAMESPACE",
+    "AuthEndpoint",
+    "AuthMode",
+    "AuthSettings",
+    "Certificates",
     "CliSettings",
     "DaskSettings",
     "EndpointSettings",
+    "ExternalAuthSettings",
     "ExternalMinioSettings",
     "ExternalPostgresSettings",
+    "ExternalProxySettings",
     "FlowSettings",
     "FurtherHostSettings",
     "HostSettings",
@@ -47,10 +66,16 @@ __all__ = [
     "MinioSettings",
     "Model",
     "NetworksSettings",
+    "Policy",
     "PostgresSettings",
+    "ProxyMode",
+    "ProxySettings",
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "SmtpSettings",
+    "Storage",
+    "UserSettings",
     "WorkerSettings",
     "load",
     "parse",
@@ -62,8 +87,11 @@ SECRETS: Final = (
     "postgres.external.password",
     "minio.root_password",
     "minio.external.secret_key",
+    "server.password",
+    "auth.users.*.password_hash",
+    "auth.smtp.password",
 )
-"""Settings that must be config secrets."""
+"""Settings that must be config secrets; `*` stands for every key."""
 HOST_NAME_MAX: Final = 63
 # The longest object name is <project>-<stack>-prefect-worker-<worker>-<replica>; it is a host name, too.
 LONGEST_SUFFIX: Final = len("-prefect-worker--99")
@@ -116,7 +144,7 @@ def parse(values: Mapping[str, object], stack: str) -> Settings:
             f"the stack's name {stack!r} with the longest name of a worker or host gives host names over "
             f"{HOST_NAME_MAX} characters, which Docker refuses. Use a shorter name for either"
         )
-    return settings.with_ports_offset()
+    return settings.resolved()
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -131,13 +159,22 @@ def _message(kind: str, message: str) -> str:
 
 
 def _refuse_plain_secrets(values: Mapping[str, object]) -> None:
-    for path in SECRETS:
-        section, *keys = path.split(".")
-        value = values.get(section)
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value and not is_config_secret(f"{NAMESPACE}:{section}"):
+    for pattern in SECRETS:
+        section, *keys = pattern.split(".")
+        if is_config_secret(f"{NAMESPACE}:{section}"):
+            continue
+        for path in _given(values.get(section), keys, section):
             raise SettingsError(
                 f"{path}: it is in plain text, readable by everyone who can read the repository. "
                 f"Set it with\n  pulumi config set --secret --path '{NAMESPACE}:{path}'"
             )
+
+
+def _given(value: object, keys: Sequence[str], path: str) -> Iterator[str]:
+    """The paths below `value` that `keys` lead to and that hold something."""
+    if not keys:
+        if value:
+            yield path
+    elif isinstance(value, Mapping):
+        for key in value if keys[0] == "*" else keys[:1]:
+            yield from _given(value.get(key), keys[1:], f"{path}.{key}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from settings.model import LOOPBACK, PORT_MAX, MemoryMb, Model, Name, url_of
+
+API_USER: Final = "admin"
+"""Whom Prefect's basic auth knows; it has one user, and no rights."""
 
 
 class NetworkSettings(Model):
@@ -100,12 +103,26 @@ class ServerSettings(Model):
     """The Prefect server."""
 
     port: int = Field(4200, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
-    ui_api_url: str | None = Field(None, description="API URL that the browser uses; default: the published port's")
+    password: SecretStr | None = Field(
+        None,
+        min_length=8,
+        description=f"what the API and the UI ask for, of the user `{API_USER}`; default: generated and kept in state",
+    )
+    ui_api_url: str | None = Field(
+        None, description="API URL that the browser uses; default: the proxy's, else the published port's"
+    )
     flow_run_retention_days: int | None = Field(
         90, ge=1, description="finished flow runs older than this are deleted; null keeps them for ever"
     )
     event_retention_days: int = Field(7, ge=1, description="events older than this are deleted")
     memory_mb: MemoryMb = 1024
+
+    @field_validator("password")
+    @classmethod
+    def _is_ascii(cls, password: SecretStr | None) -> SecretStr | None:
+        if password and not re.fullmatch(r"[!-~]+", password.get_secret_value()):
+            raise ValueError("it has blanks or letters that not every client sends alike. Use ASCII without blanks")
+        return password
 
     @property
     def url(self) -> str:
@@ -142,8 +159,12 @@ class MinioSettings(ServedSettings):
     external: ExternalMinioSettings | None = Field(None, description="with mode external: where it is")
     api_port: int = Field(9000, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
     console_port: int = Field(9001, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
-    server_url: str | None = Field(None, description="MINIO_SERVER_URL: public URL of the S3 API, behind a proxy")
-    browser_redirect_url: str | None = Field(None, description="MINIO_BROWSER_REDIRECT_URL: public URL of the console")
+    server_url: str | None = Field(
+        None, description="MINIO_SERVER_URL: public URL of the S3 API; default: the proxy's, if there is one"
+    )
+    browser_redirect_url: str | None = Field(
+        None, description="MINIO_BROWSER_REDIRECT_URL: public URL of the console; default: the proxy's"
+    )
     root_user: Annotated[str, StringConstraints(min_length=3, max_length=20)] = Field(
         "minio-root", description="the administrator"
     )

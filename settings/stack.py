@@ -8,10 +8,12 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from settings.auth import AuthMode, AuthSettings, Storage
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import FurtherHostSettings, HostSettings
 from settings.images import ImageSettings
 from settings.model import PORT_MAX, Model, Name
+from settings.proxy import ProxyMode, ProxySettings
 from settings.servers import DaskSettings, MinioSettings, Mode, NetworksSettings, PostgresSettings, ServerSettings
 
 
@@ -43,6 +45,8 @@ class Settings(Model):
     dask: DaskSettings = DaskSettings()
     cli: CliSettings = CliSettings()
     flows: Mapping[Name, FlowSettings] = Field({}, description="flow projects by name")
+    proxy: ProxySettings = ProxySettings()
+    auth: AuthSettings = AuthSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -53,6 +57,8 @@ class Settings(Model):
             *self._port_problems(),
             *self._flow_problems(),
             *self._worker_problems(),
+            *self._proxy_problems(),
+            *self._auth_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -136,6 +142,58 @@ class Settings(Model):
                 )
         return problems
 
+    def _proxy_problems(self) -> list[str]:
+        proxy, problems = self.proxy, []
+        if not proxy.serves:
+            return []
+        if not (self.profiles.orion or self.serves_storage):
+            problems.append(
+                "proxy.mode: neither Prefect nor a MinIO of the stack's own runs, so it would serve nothing. "
+                "Set profiles.orion: true, or proxy.mode: none"
+            )
+        if proxy.mode is ProxyMode.EXTERNAL and not self.networks.caddy.external:
+            problems.append(
+                "networks.caddy.external: your Caddy would not reach what it is to serve. Name the Docker network "
+                "that it is on"
+            )
+        return problems
+
+    def _auth_problems(self) -> list[str]:
+        auth, proxy, problems = self.auth, self.proxy, []
+        open_to_others = proxy.mode is ProxyMode.EXTERNAL or (proxy.mode is ProxyMode.MANAGED and not proxy.on_loopback)
+        if auth.mode is AuthMode.NONE and open_to_others:
+            problems.append(
+                "auth.mode: whoever reaches the proxy could run code on the workers. Set it to managed or external, "
+                "or proxy.address to a loopback address such as 127.0.0.1"
+            )
+        if auth.mode is not AuthMode.NONE and not proxy.serves:
+            problems.append("auth.mode: without a proxy nobody is asked to log in. Set proxy.mode, or auth.mode: none")
+        if auth.mode is not AuthMode.MANAGED and (auth.users or auth.smtp):
+            problems.append(
+                f"auth.users, auth.smtp: with auth.mode {auth.mode} they would not be used. Remove them, or set "
+                "auth.mode: managed"
+            )
+        if auth.mode is AuthMode.MANAGED and auth.portal in {
+            proxy.tasks, proxy.api, proxy.storage, proxy.storage_console
+        }:  # fmt: skip
+            problems.append(f"auth.portal: {auth.portal!r} is another host's name; one would not answer. Rename either")
+        if auth.mode is AuthMode.MANAGED and auth.storage is Storage.POSTGRES and not self.has_postgres:
+            problems.append(
+                "auth.storage: the stack has no Postgres of its own for it. Set it to sqlite, or profiles.orion: true "
+                "and postgres.mode: managed"
+            )
+        return problems
+
+    @property
+    def serves_storage(self) -> bool:
+        """Whether there is a MinIO of the stack's own that a proxy can serve."""
+        return self.profiles.minio and self.minio.mode is Mode.MANAGED
+
+    @property
+    def has_postgres(self) -> bool:
+        """Whether there is a Postgres of the stack's own."""
+        return self.profiles.orion and self.postgres.mode is Mode.MANAGED
+
     def _port_problems(self) -> list[str]:
         problems = []
         ports = {path: _shifted(ports, self.port_offset) for path, ports in self.ports().items()}
@@ -216,8 +274,9 @@ class Settings(Model):
 
     def ports(self) -> dict[str, range]:
         """Setting path to ports on a Docker host, of the parts that are switched on."""
-        on, managed_minio = self.profiles, self.profiles.minio and self.minio.mode is Mode.MANAGED
+        on, managed_minio = self.profiles, self.serves_storage
         shared_dask = on.dask and bool(self.hosts)
+        managed_proxy = self.proxy.mode is ProxyMode.MANAGED
         ports = {
             "server.port": (on.orion, self.server.port, 1),
             "minio.api_port": (managed_minio, self.minio.api_port, 1),
@@ -225,19 +284,39 @@ class Settings(Model):
             "dask.dashboard_port": (on.dask, self.dask.dashboard_port, 1),
             "dask.scheduler_port": (shared_dask, self.dask.scheduler_port, 1),
             "dask.worker_port": (shared_dask, self.dask.worker_port, max(self.dask_workers.values())),
+            "proxy.http_port": (managed_proxy, self.proxy.http_port, 1),
+            "proxy.https_port": (managed_proxy, self.proxy.https_port, 1),
         }
         return {path: range(first, first + count) for path, (used, first, count) in ports.items() if used}
 
-    def with_ports_offset(self) -> Settings:
-        """The same settings with `port_offset` added to every port."""
+    def resolved(self) -> Settings:
+        """The same settings with `port_offset` added to every port, and the proxy's URLs where none are given."""
         offset = self.port_offset
-        server, minio, dask = self.server, self.minio, self.dask
+        server, minio, dask, proxy = self.server, self.minio, self.dask, self.proxy
+        if proxy.mode is ProxyMode.MANAGED:
+            proxy = proxy.model_copy(
+                update={"http_port": proxy.http_port + offset, "https_port": proxy.https_port + offset}
+            )
+        public = {
+            "ui_api_url": f"{proxy.url(proxy.tasks)}/api",
+            "server_url": proxy.url(proxy.storage),
+            "browser_redirect_url": proxy.url(proxy.storage_console),
+        }
+        urls = public if proxy.serves else dict.fromkeys(public)
         return self.model_copy(
             update={
                 "port_offset": 0,
-                "server": server.model_copy(update={"port": server.port + offset}),
+                "proxy": proxy,
+                "server": server.model_copy(
+                    update={"port": server.port + offset, "ui_api_url": server.ui_api_url or urls["ui_api_url"]}
+                ),
                 "minio": minio.model_copy(
-                    update={"api_port": minio.api_port + offset, "console_port": minio.console_port + offset}
+                    update={
+                        "api_port": minio.api_port + offset,
+                        "console_port": minio.console_port + offset,
+                        "server_url": minio.server_url or urls["server_url"],
+                        "browser_redirect_url": minio.browser_redirect_url or urls["browser_redirect_url"],
+                    }
                 ),
                 "dask": dask.model_copy(
                     update={
