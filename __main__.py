@@ -14,6 +14,7 @@ from components.networks import Networks
 from components.postgres import Postgres, PostgresArgs
 from components.prefect_cli import PrefectCli, PrefectCliArgs
 from components.prefect_client import addresses, client_env, result_env
+from components.prefect_credential import PrefectCredential
 from components.prefect_server import PrefectServer, PrefectServerArgs
 from components.prefect_worker import PrefectWorker, PrefectWorkerArgs
 from components.site import FurtherHost, Site
@@ -38,7 +39,8 @@ sites: dict[str | None, Site] = {
 
 results = result_env(DASK_BLOCK if on.minio else None)
 at = addresses(settings, networks)
-flow_env = client_env(settings, at) | results
+credential = PrefectCredential("prefect-credential", settings.server)
+flow_env = client_env(settings, at, credential.auth) | results
 
 if on.minio:
     store = (
@@ -60,17 +62,23 @@ if on.orion:
     )
     server = PrefectServer(
         "prefect-server",
-        PrefectServerArgs(settings.server, images.prefect, everywhere, postgres.database, results, first_host),
+        PrefectServerArgs(
+            settings.server, images.prefect, everywhere, postgres.database, credential.auth, results, first_host
+        ),
         host,
     )
-    outputs |= {"prefect_url": server.url, "prefect_api_url": server.api_url}
+    outputs |= {
+        "prefect_url": server.url,
+        "prefect_api_url": server.api_url,
+        "prefect_api_auth_string": credential.auth,
+    }
     if on.minio:
         storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
 
 worker_settings = settings.all_workers()
 if on.dask:
     requirements = worker_settings[settings.dask.image_of].requirements
-    dask_args = DaskArgs(settings.dask, requirements, sites, settings.dask_workers, flow_env)
+    dask_args = DaskArgs(settings.dask, requirements, sites, settings.dask_workers, at.dask, flow_env)
     outputs["dask_dashboard_url"] = Dask("dask", dask_args, host).dashboard_url
 
 if on.cli:

@@ -17,6 +17,9 @@ class Outputs(TypedDict, total=False):
 
     prefect_url: Annotated[Text, "Prefect's UI"]
     prefect_api_url: Annotated[Text, "Prefect's API, what `PREFECT_API_URL` is set to"]
+    prefect_api_auth_string: Annotated[
+        Text, "*secret*; what both ask for, and what `PREFECT_API_AUTH_STRING` is set to"
+    ]
     minio_url: Annotated[Text, "MinIO's S3 API"]
     minio_console_url: Annotated[Text, "MinIO's console"]
     minio_root_user: Annotated[Text, "MinIO's administrator"]

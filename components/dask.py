@@ -32,7 +32,9 @@ class DaskArgs:
     """The hosts by name; the scheduler is on the first, None."""
     workers: Mapping[str | None, int]
     """How many run on which host."""
-    client_env: Mapping[str, str]
+    scheduler: str | None
+    """`host:port` where the workers find the scheduler."""
+    client_env: Mapping[str, pulumi.Input[str]]
 
 
 class Dask(pulumi.ComponentResource):
@@ -75,7 +77,7 @@ class Dask(pulumi.ComponentResource):
             WORKER_DASHBOARD_PORT,
             # It waits for the scheduler by itself.
             [
-                *("dask", "worker", f"tcp://{self._args.client_env['DASK_SCHEDULER_ADDRESS']}"),
+                *("dask", "worker", f"tcp://{self._args.scheduler}"),
                 *("--nthreads", str(settings.threads), "--death-timeout", "3600"),
                 # Named, so that a change of it makes a new worker: Dask reads it once, at the start.
                 *("--memory-limit", f"{settings.memory_mb}MiB"),

@@ -22,7 +22,7 @@ class PrefectCliArgs:
 
     settings: CliSettings
     site: Site
-    client_env: Mapping[str, str]
+    client_env: Mapping[str, pulumi.Input[str]]
     flows_directory: str | None
     """On the Docker host; None: the box begins with an empty one."""
 

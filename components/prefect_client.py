@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import pulumi
+
 from components import dask, minio, prefect_server
 from components.networks import Networks
 from settings import Settings
@@ -44,7 +46,7 @@ def addresses(settings: Settings, networks: Networks) -> Addresses:
     )
 
 
-def client_env(settings: Settings, at: Addresses) -> dict[str, str]:
+def client_env(settings: Settings, at: Addresses, auth: pulumi.Output[str]) -> dict[str, pulumi.Input[str]]:
     """Environment of a worker, a Dask worker or the CLI box, beside `result_env`.
 
     `PREFECT_*` are Prefect's own (https://docs.prefect.io/v3/api-ref/settings-ref); flows read
@@ -52,6 +54,8 @@ def client_env(settings: Settings, at: Addresses) -> dict[str, str]:
     """
     return {
         "PREFECT_API_URL": f"http://{at.prefect}/api",
+        # Prefect reads it from nowhere else: whoever controls the engine can read it.
+        "PREFECT_API_AUTH_STRING": auth,
         # For the links in logs, which people click.
         "PREFECT_UI_URL": settings.server.browser_api_url.removesuffix("/api"),
         **({"DASK_SCHEDULER_ADDRESS": at.dask} if at.dask else {}),

@@ -30,6 +30,8 @@ class PrefectServerArgs:
     image: Image
     networks: Sequence[Network]
     database: Database
+    auth: pulumi.Output[str]
+    """`user:password` that the API asks for."""
     result_env: Mapping[str, str]
     host: DockerHost
 
@@ -71,6 +73,7 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_DATABASE_NAME": database.database,
                     "PREFECT_SERVER_DATABASE_PASSWORD": database.password,
                     **({"PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_ENABLED": "true"} if database.tls else {}),
+                    "PREFECT_SERVER_API_AUTH_STRING": args.auth,
                     "PREFECT_UI_API_URL": settings.browser_api_url,
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -83,7 +86,7 @@ class PrefectServer(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.connection = PrefectConnection(server=qualified(name), url=self.api_url)
+        self.connection = PrefectConnection(server=qualified(name), url=self.api_url, auth=args.auth)
         if args.host.via:
             self.connection["via"] = args.host.via
         self.register_outputs({"url": self.url, "api_url": self.api_url})

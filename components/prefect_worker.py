@@ -29,7 +29,7 @@ class PrefectWorkerArgs:
     settings: WorkerSettings
     site: Site
     server: PrefectServer
-    client_env: Mapping[str, str]
+    client_env: Mapping[str, pulumi.Input[str]]
     running: bool = True
     """False: the pool and its queues alone, with nothing that serves them."""
 

@@ -413,7 +413,8 @@ class Provider(DeclaredProvider[ArgsT], ABC, Generic[ArgsT, ConnectionT, ClientT
             why = f"{type(error).__name__}: {error}"
         subject = f"{self.kind} {self.id(self.args(props))!r}"
         place = f"{self.server.title} {connection['server']} ({connection['url']})"
-        keys: list[Value] = [each.get("secret_key") for each in self.newest.candidates(connection)]
+        known = self.newest.candidates(connection)
+        keys: list[Value] = [each.get(key) for each in known for key in ("secret_key", "auth")]
         secrets = [*keys, *(props.get(name) for name in self.secrets)]
         # Raised outside the handler: the library's exception must not come along as its context.
         raise kind(scrubbed(f"Cannot {doing} {subject} on {place}: {why}", secrets))

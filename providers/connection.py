@@ -58,11 +58,26 @@ class PrefectConnection(TypedDict):
     """Stable name of the server, e.g. `prefect-environment-dev-prefect-server`."""
     url: str
     """API URL as seen from the Docker host, e.g. `http://127.0.0.1:4200/api`."""
+    auth: NotRequired[pulumi.Input[str]]
+    """`user:password` where the API asks for one; pass it as a secret output."""
     via: NotRequired[SshHost]
     """The host whose loopback `url` is on, where that is not this machine."""
 
 
-ConnectionT = TypeVar("ConnectionT", MinioConnection, PrefectConnection)
+class EngineConnection(TypedDict):
+    """A Docker engine, for what is done inside a container that is not the stack's."""
+
+    server: str
+    """Stable name of the engine, e.g. `host`."""
+    url: str
+    """As docker's `--host` takes it, e.g. `unix:///var/run/docker.sock` or `ssh://ops@host`."""
+    via: NotRequired[SshHost]
+    """The engine's machine, for an `ssh://` address: docker runs there."""
+    tls_directory: NotRequired[str]
+    """With ca.pem, cert.pem and key.pem, for a `tcp://` address; relative to the program."""
+
+
+ConnectionT = TypeVar("ConnectionT", MinioConnection, PrefectConnection, EngineConnection)
 ClientT = TypeVar("ClientT")
 ResultT = TypeVar("ResultT")
 ValueT = TypeVar("ValueT")

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from providers.base import Args, Provider, matching
-from providers.connection import CredentialsError, PrefectConnection, ResultT, Server, UnreachableError, reachable
+from providers.connection import (
+    CredentialsError,
+    PrefectConnection,
+    ResultT,
+    Server,
+    UnreachableError,
+    plain,
+    reachable,
+)
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -44,6 +52,7 @@ class PrefectServer(Server[PrefectConnection, "SyncPrefectClient"]):
         )
 
         url = reachable(connection["url"], connection.get("via"))
+        auth = plain(connection["auth"]) if "auth" in connection else None
         ours = temporary_settings(
             {
                 PREFECT_API_URL: url,
@@ -55,7 +64,7 @@ class PrefectServer(Server[PrefectConnection, "SyncPrefectClient"]):
         # A transport of our own: no retries, and no proxy from the environment, for an address on loopback.
         settings = {"transport": httpx.HTTPTransport(), "timeout": timeout}
         try:
-            with ours, SyncPrefectClient(url, httpx_settings=settings) as client:
+            with ours, SyncPrefectClient(url, auth_string=auth, httpx_settings=settings) as client:
                 yield client
         except httpx.TransportError as error:
             raise UnreachableError(type(error).__name__) from None

@@ -1,12 +1,13 @@
 """The flow of scripts/smoke: run a deployment through the API and see for ourselves what it did."""
 
 import json
+import os
 import re
 import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ READY_SECONDS = 60.0
 SETTLE_SECONDS = 20.0
 """Task runs and logs reach the API a little after the flow run has ended."""
 PAGE = 200
+AUTH_SETTING = "PREFECT_API_AUTH_STRING"
+"""Prefect's own setting of the credential (https://docs.prefect.io/v3/api-ref/settings-ref)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Target:
     stack: str | None = None
     engines: Sequence[Engine] = ()
     """Those that answer."""
+    auth: str | None = field(default=None, repr=False)
+    """`user:password` of the API."""
     via: SshHost | None = None
     """The host whose loopback the URLs are on, where that is not this machine."""
 
@@ -121,16 +126,17 @@ def _inspected(engine: Engine, stack: str) -> list[dict[str, Any]]:
 
 
 def target(wanted: str | None, api_url: str | None) -> Target:
-    """Find the API: as given, else in the outputs of the stack.
+    """Find the API: as given, with the credential of Prefect's own setting; else in the outputs of the stack.
 
     Raises:
         Failure: the stack has no Prefect server.
     """
     if api_url:
-        return Target(api_url)
+        return Target(api_url, auth=os.environ.get(AUTH_SETTING))
     env = pulumi_environment()
     stack = stacks.choose(wanted, env).name
-    outputs = Stack(stack, env).outputs()
+    known = Stack(stack, env)
+    outputs = known.outputs()
     if "prefect_api_url" not in outputs:
         raise Failure(
             f"The stack {stack} has no Prefect server, so there is nothing to run: "
@@ -138,7 +144,14 @@ def target(wanted: str | None, api_url: str | None) -> Target:
         )
     settings = stacks.settings(stack)
     answering = [each for each in settings.engines if each.answers()]
-    return Target(outputs["prefect_api_url"], outputs.get("dask_dashboard_url"), stack, answering, settings.via)
+    return Target(
+        api_url=outputs["prefect_api_url"],
+        dashboard_url=outputs.get("dask_dashboard_url"),
+        stack=stack,
+        engines=answering,
+        auth=known.secret("prefect_api_auth_string"),
+        via=settings.via,
+    )
 
 
 def smoke(where: Target, deployment: str, timeout: float) -> int:
@@ -153,6 +166,8 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
         Failure: it can't be started.
     """
     connection = PrefectConnection(server="prefect", url=where.api_url)
+    if where.auth:
+        connection["auth"] = where.auth
     if where.via:
         connection["via"] = where.via
     server = PrefectServer()
@@ -166,7 +181,14 @@ def smoke(where: Target, deployment: str, timeout: float) -> int:
     except HostError as error:
         raise Failure(str(error)) from None
     except CredentialsError as error:
-        raise Failure(f"The Prefect API at {where.api_url} refuses us ({error}).") from None
+        raise Failure(
+            f"The Prefect API at {where.api_url} refuses us ({error}): "
+            + (
+                "its credential was changed since the last `scripts/up`."
+                if where.stack
+                else f"put the credential into {AUTH_SETTING}; the stack's output prefect_api_auth_string is it."
+            )
+        ) from None
 
 
 def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout: float) -> int:

@@ -200,9 +200,13 @@ class Stack:
         return state
 
     def outputs(self) -> dict[str, Any]:
-        """Return the stack's outputs."""
+        """Return the stack's outputs; what is secret stays hidden."""
         outputs: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json"))
         return outputs
+
+    def secret(self, output: str) -> str:
+        """Return a secret output."""
+        return self.pulumi("stack", "output", output, "--show-secrets").strip()
 
     def remove(self) -> None:
         """Remove the stack from the backend; its settings file stays, its untracked copy goes."""

@@ -63,6 +63,8 @@ class Environment:
     """Where state and passphrase live: XDG_STATE_HOME."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The stack's YAML below the project's namespace; `write_settings` puts it down."""
+    secrets: dict[str, str] = field(default_factory=dict)
+    """Secret outputs that were asked for."""
     docker: Callable[..., str] = docker
     """The docker client of the engine that the stack is on; output of its words."""
 
@@ -174,18 +176,26 @@ class Environment:
         }[kind]
         return self.docker(*listing, "--filter", f"label={LABEL}.stack={self.stack}").split()
 
+    def secret(self, output: str) -> str:
+        """A secret output of the stack, asked for once: the data that it opens keeps it."""
+        if output not in self.secrets:
+            self.secrets[output] = self.pulumi("stack", "output", output, "--show-secrets").text.strip()
+        return self.secrets[output]
+
     def minio(self) -> Minio:
         """MinIO's administrator, with the password from the stack's outputs."""
-        password = self.pulumi("stack", "output", "minio_root_password", "--show-secrets").text.strip()
         port = 9000 + int(self.settings.get("port_offset", 0))
-        return Minio(f"127.0.0.1:{port}", "minio-root", password, secure=False)
+        return Minio(f"127.0.0.1:{port}", "minio-root", self.secret("minio_root_password"), secure=False)
 
     def http(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         """Call the stack's Prefect API; JSON in and out."""
         import httpx
 
         url = f"http://127.0.0.1:{4200 + int(self.settings.get('port_offset', 0))}/api{path}"
-        response = httpx.request(method or ("POST" if body is not None else "GET"), url, json=body, timeout=30)
+        user, _, password = self.secret("prefect_api_auth_string").partition(":")
+        response = httpx.request(
+            method or ("POST" if body is not None else "GET"), url, json=body, auth=(user, password), timeout=30
+        )
         response.raise_for_status()
         return response.json() if response.content else None
 

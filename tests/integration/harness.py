@@ -11,11 +11,12 @@ import asyncio
 import base64
 import dataclasses
 import pickle
+import secrets
 import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 import pytest
@@ -31,6 +32,8 @@ from tests.integration.ports import free_port
 Props = dict[str, Any]
 
 OWNER = "prefect-environment/test"
+CREDENTIALS: Final = ("secret_key", "auth")
+"""What a connection may hold to be let in by."""
 
 
 def wire(props: Props) -> Props:
@@ -161,8 +164,6 @@ class Case:
     """What the next up does about the drift."""
     foreign: Act | None = None
     """Make another one of the same name, which is not ours; None where existing is all there is to it."""
-    refused: Props | None = None
-    """The connection with wrong credentials; None where there are none."""
     secrets: tuple[str, ...] = ()
     """Values that must show in no text."""
 
@@ -177,6 +178,13 @@ class Case:
         scheme, rest = connection["url"].split("://")
         host = rest.split("/")[0]
         return connection | {"url": f"{scheme}://{rest.replace(host, f'127.0.0.1:{free_port()}', 1)}"}
+
+    @property
+    def refused(self) -> Props | None:
+        """The connection with wrong credentials; None where there are none."""
+        connection: Props = self.inputs["connection"]
+        wrong = {key: f"wrong:{secrets.token_hex(8)}" for key in CREDENTIALS if key in connection}
+        return connection | wrong if wrong else None
 
     def engine(self) -> Engine:
         """Return an engine that knows nothing yet."""
@@ -376,17 +384,18 @@ class Lifecycle:
         assert not [secret for secret in case.secrets if secret in warnings[0]]
 
     def test_refused_credentials_are_an_error(self, case: Case) -> None:
-        if case.refused is None:
+        refused = case.refused
+        if refused is None:
             pytest.skip("the server asks for no credentials")
         engine, program = case.engine(), case.program()
-        wrong = program | {"connection": case.refused}
-        secrets = (*case.secrets, *(value for key, value in case.refused.items() if key == "secret_key"))
-        text = failing(lambda: engine.up(wrong), *secrets)
+        wrong = program | {"connection": refused}
+        hidden = (*case.secrets, *(value for key, value in refused.items() if key in CREDENTIALS))
+        text = failing(lambda: engine.up(wrong), *hidden)
         assert "refused" in text
         assert not case.exists(program)
         engine.up(program)
         if case.update:
-            assert "refused" in failing(lambda: engine.up(wrong | case.update), *secrets)
+            assert "refused" in failing(lambda: engine.up(wrong | case.update), *hidden)
             assert case.holds(program)
 
     def test_delete_takes_the_newest_credentials(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

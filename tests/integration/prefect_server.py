@@ -17,6 +17,7 @@ from tests.integration.harness import Props
 from tests.integration.ports import free_port
 
 START_SECONDS = 60
+AUTH = "admin:integration-password"
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
         "HOME": str(home),
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": AUTH,
         "DO_NOT_TRACK": "1",
     }
+    user, _, password = AUTH.partition(":")
     with (
         (home / "log").open("wb") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
-        httpx.Client(base_url=url, trust_env=False, timeout=30) as api,
+        httpx.Client(base_url=url, auth=(user, password), trust_env=False, timeout=30) as api,
     ):
         try:
             end = time.monotonic() + START_SECONDS
@@ -71,7 +74,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
                 if process.poll() is not None or time.monotonic() > end:
                     pytest.fail(f"the Prefect server did not get ready: {(home / 'log').read_text()}")
                 time.sleep(0.2)
-            yield RunningPrefect(PrefectConnection(server="prefect-test", url=url), api)
+            yield RunningPrefect(PrefectConnection(server="prefect-test", url=url, auth=AUTH), api)
         finally:
             process.terminate()
 

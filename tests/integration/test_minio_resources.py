@@ -30,10 +30,6 @@ def unique(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
-def refused(minio: RunningMinio) -> Props:
-    return {**minio.connection, "secret_key": "wrong-" + secrets.token_hex(8)}
-
-
 def put(minio: RunningMinio, bucket: str, name: str, content: bytes = b"x") -> None:
     minio.s3.put_object(bucket_name=bucket, object_name=name, data=io.BytesIO(content), length=len(content))
 
@@ -78,7 +74,6 @@ def bucket(minio: RunningMinio, _tmp: Path) -> Case:
         vanish=lambda: minio.s3.remove_bucket(bucket_name=name),
         foreign=foreign,
         invalid=[("bucket", "Has-Capitals"), ("bucket", "x"), ("bucket", "under_score")],
-        refused=refused(minio),
         secrets=(str(minio.connection["secret_key"]),),
     )
 
@@ -96,7 +91,6 @@ def user(minio: RunningMinio, _tmp: Path) -> Case:
         vanish=lambda: minio.admin.user_remove(name),
         foreign=lambda: minio.admin.user_add(name, "somebody's-secret"),
         invalid=[("user", "a b"), ("user", "x"), ("secret_key", "short"), ("secret_key", "x" * 41)],
-        refused=refused(minio),
         secrets=(str(minio.connection["secret_key"]), secret, newer),
     )
 
@@ -140,7 +134,6 @@ def policy(minio: RunningMinio, _tmp: Path) -> Case:
         vanish=lambda: minio.admin.policy_remove(name),
         foreign=lambda: minio.admin.policy_add(name, policy=write),
         invalid=[("policy", "a/b"), ("document", {}), ("document", {"Statement": []}), ("document", "{}")],
-        refused=refused(minio),
         secrets=(str(minio.connection["secret_key"]),),
     )
 
@@ -162,7 +155,6 @@ def policy_attachment(minio: RunningMinio, _tmp: Path) -> Case:
         exists=attached,
         vanish=lambda: minio.admin.detach_policy(["readwrite"], user=who),
         invalid=[("policy", "a/b"), ("user", "a b")],
-        refused=refused(minio),
         secrets=(str(minio.connection["secret_key"]),),
     )
 
@@ -226,7 +218,6 @@ def access_key(minio: RunningMinio, _tmp: Path) -> Case:
         vanish=vanish,
         foreign=taken,
         invalid=[("access_key", "x" * 21), ("secret_key", "short"), ("user", "a b")],
-        refused=refused(minio),
         secrets=(str(minio.connection["secret_key"]), secret, newer, password),
     )
 
@@ -285,7 +276,6 @@ def object_tree(minio: RunningMinio, tmp: Path) -> Case:
         vanish=vanish,
         foreign=lambda: put(minio, where, f"greetings/{first.hash}/flow.py", b"somebody's"),
         invalid=[("prefix", "/greetings"), ("prefix", "a//b"), ("bucket", "x")],
-        refused=refused(minio),
         secrets=(str(minio.connection["secret_key"]),),
     )
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.harness import Props
 from tests.integration.ports import free_port
-from tests.integration.prefect_server import RunningPrefect
+from tests.integration.prefect_server import AUTH, RunningPrefect
 
 WORKER = Path(__file__).parents[2] / "images" / "worker" / "prefect-worker"
 PATIENCE_SECONDS = 60
@@ -46,6 +46,7 @@ def start(prefect_server: RunningPrefect, tmp_path: Path) -> Start:
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
             "PREFECT_API_URL": prefect_server.connection["url"],
+            "PREFECT_API_AUTH_STRING": AUTH,
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "DO_NOT_TRACK": "1",

@@ -191,6 +191,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_UI_API_URL": "http://127.0.0.1:4200/api",
     }
 
@@ -205,6 +206,7 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
     assert env(containers(stack)[name]) == {
         "DASK_SCHEDULER_ADDRESS": "scheduler:8786",
         "DO_NOT_TRACK": "1",
+        "PREFECT_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_API_URL": "http://prefect-server:4200/api",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
@@ -247,6 +249,7 @@ def test_secrets_that_open_data_are_protected(stack: list[Recorded]) -> None:
     assert secrets == {
         "minio-root-password",
         "postgres-password",
+        "prefect-api-password",
         "prefect-user-key-secret",
         "prefect-user-secret",
     }
@@ -362,7 +365,7 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
-    assert len(dynamic) == 18
+    assert len(dynamic) == 19
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"

@@ -42,7 +42,7 @@ def test_a_store_elsewhere_gets_code_and_nothing_else() -> None:
     assert not IN_MANAGED & {r.kind for r in resources}
     assert "minio" not in {r.name for r in resources if r.kind in {"Container", "RemoteImage"}}
     assert "minio-data" not in {r.name for r in resources if r.kind == "Volume"}
-    assert not [r.name for r in resources if r.kind == "GeneratedSecret" and "postgres" not in r.name]
+    assert not [r.name for r in resources if r.kind == "GeneratedSecret" and "minio" in r.name]
     [code] = [r for r in resources if r.kind == "ObjectTree"]
     connection = revealed(code.inputs["connection"])
     assert connection == {

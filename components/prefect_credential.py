@@ -1,0 +1,27 @@
+"""The credential of Prefect's API: the server asks everybody for it, its own workers included."""
+
+from __future__ import annotations
+
+import base64
+
+import pulumi
+
+from components.service import kept_secret
+from settings import API_USER, ServerSettings
+
+
+class PrefectCredential(pulumi.ComponentResource):
+    """The one user that Prefect's basic auth knows (https://docs.prefect.io/v3/advanced/security-settings)."""
+
+    auth: pulumi.Output[str]
+    """`user:password`, as `PREFECT_API_AUTH_STRING` takes it."""
+    authorization: pulumi.Output[str]
+    """The value of the header Authorization."""
+
+    def __init__(self, name: str, settings: ServerSettings, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:PrefectCredential", name, None, opts)
+        # Kept as what it opens: laptops and programs elsewhere hold a copy.
+        password = kept_secret("prefect-api-password", settings.password, pulumi.ResourceOptions(parent=self))
+        self.auth = pulumi.Output.secret(pulumi.Output.concat(API_USER, ":", password))
+        self.authorization = self.auth.apply(lambda auth: f"Basic {base64.b64encode(auth.encode()).decode()}")
+        self.register_outputs({})
