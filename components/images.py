@@ -52,6 +52,14 @@ class Images(pulumi.ComponentResource):
         """The MinIO image."""
         return self._server("minio", self.settings.minio, BuildArgs("minio", self._base, artefact="minio"))
 
+    def caddy(self) -> Image:
+        """The Caddy image."""
+        return self._server("caddy", self.settings.caddy, BuildArgs("caddy", self._base, artefact="caddy"))
+
+    def authelia(self) -> Image:
+        """The Authelia image."""
+        return self._server("authelia", self.settings.authelia, BuildArgs("authelia", self._base, artefact="authelia"))
+
     def worker_with(self, name: str, requirements: Sequence[str]) -> Image:
         """The worker image with more packages; without any, the worker image itself."""
         if not requirements:

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from settings.auth import AuthEndpoint
 from settings.model import Model
 
 DEBIAN_POSTGRES_MAJOR: Final = "15"
+FORWARD_AUTH_SINCE: Final = (4, 38)
 
 
 class ImageSource(StrEnum):
@@ -39,6 +41,14 @@ class ImageSettings(Model):
         "@sha256:635197cb9f36d01bee221d34d1c7d7960f6a95c48b0b6c01d99cd13bdae51a46",
         description="the MinIO image (source registry); its maintained fork, see docs/adr",
     )
+    caddy: str = Field(
+        "caddy:2.11.7@sha256:f2a1290d0463aad60660d4ec134943f183ee2a5f6c3eb7bf32dd984f2f020772",
+        description="the Caddy image (source registry)",
+    )
+    authelia: str = Field(
+        "authelia/authelia:4.39.28@sha256:bd97cff4fcbf715b5ff1f9ae286afbe6033afce385302520b0368122d43a6f54",
+        description="the Authelia image (source registry)",
+    )
     ca_bundle: Path | None = Field(None, description="PEM file with the CAs that builds and containers trust as well")
     index_url: str | None = Field(None, description="Python package index used by builds; default: PyPI")
     proxy: str | None = Field(None, description="HTTP(S) proxy used by builds")
@@ -48,13 +58,29 @@ class ImageSettings(Model):
         """Major version of Postgres: Debian's with source `build`, else what the reference's tag says."""
         if self.source is ImageSource.BUILD:
             return DEBIAN_POSTGRES_MAJOR
-        tag = self.postgres.partition("@")[0].rpartition(":")[2]
-        return tag.partition("-")[0].partition(".")[0]
+        return str(_version(self.postgres)[0])
+
+    @property
+    def authelia_endpoint(self) -> AuthEndpoint:
+        """What the managed Authelia is asked by, which tells its configuration's dialect, too."""
+        if self.source is ImageSource.BUILD or _version(self.authelia) < FORWARD_AUTH_SINCE:
+            return AuthEndpoint.VERIFY
+        return AuthEndpoint.FORWARD_AUTH
+
+    @field_validator("authelia")
+    @classmethod
+    def _minor_is_told(cls, reference: str) -> str:
+        if len(_version(reference)) < len(FORWARD_AUTH_SINCE):
+            raise ValueError(
+                f"{reference} does not say a version, and Authelia's configuration differs from one to the other. "
+                "Use a tag that begins with it, such as authelia/authelia:4.39.28"
+            )
+        return reference
 
     @field_validator("postgres")
     @classmethod
     def _major_is_told(cls, reference: str) -> str:
-        if not re.search(r":\d+([.-][^:/]*)?$", reference.partition("@")[0]):
+        if not _version(reference):
             raise ValueError(
                 f"{reference} does not say a version, and another major version can't read the data. "
                 "Use a tag that begins with it, such as postgres:17.10-bookworm"
@@ -80,3 +106,9 @@ class ImageSettings(Model):
                 f"{path} is no PEM file with certificates; builds would fail on TLS. Name an existing file"
             )
         return path
+
+
+def _version(reference: str) -> tuple[int, ...]:
+    """The numbers that an image's tag begins with."""
+    tag = re.search(r":v?(\d+(?:\.\d+)*)[^:/]*$", reference.partition("@")[0])
+    return tuple(map(int, tag[1].split("."))) if tag else ()

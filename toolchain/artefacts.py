@@ -22,6 +22,8 @@ class Artefact:
     """Hash over the recipe and the architecture, never over the bytes made: those differ from day to day."""
     path: Path
     """The file in the cache, or the directory that holds bin/."""
+    directory: Path
+    """What the recipe fills: the file's directory, or `path` itself."""
     minutes: int
     """How long it takes on two cores, rounded up."""
     megabytes: int
@@ -39,6 +41,8 @@ class _Recipe:
 
 _RECIPES = {
     "actionlint": _Recipe("linter of GitHub workflows", "", 1, 200),
+    "authelia": _Recipe("Authelia server", "authelia", 4, 2500),
+    "caddy": _Recipe("Caddy server", "caddy", 3, 2000),
     "docker-plugin": _Recipe("Docker plugin of Pulumi", "", 2, 2000),
     "language-python": _Recipe("Python language host of Pulumi", "", 1, 800),
     "minio": _Recipe("MinIO server", "minio", 6, 2500),
@@ -61,7 +65,8 @@ def artefact(name: str) -> Artefact:
     """
     recipe = _RECIPES[name]
     key = _key(RECIPES / name)
-    return Artefact(name, key, cache() / name / key / recipe.file, recipe.minutes, recipe.megabytes, recipe.what)
+    directory = cache() / name / key
+    return Artefact(name, key, directory / recipe.file, directory, recipe.minutes, recipe.megabytes, recipe.what)
 
 
 def built(made: Artefact) -> bool:

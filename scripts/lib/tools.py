@@ -134,7 +134,9 @@ def build(made: Artefact) -> None:
     check([made])
     if made.name == "rootfs":
         _check_debian()
-    place = made.path.parent if made.path.suffix or made.name == "minio" else made.path
+    if made.name == "authelia":
+        _check_compiler()
+    place = made.directory
     place.parent.mkdir(parents=True, exist_ok=True)
     logs = state() / "logs"
     logs.mkdir(exist_ok=True)
@@ -181,6 +183,14 @@ def check(builds: Iterable[Artefact]) -> None:
             "  Any system: https://go.dev/dl, or your company's mirror of it, unpacked to /usr/local/go\n"
             "  Debian 12: apt-get install -t bookworm-backports golang-go; macOS: brew install go\n"
             "Go 1.21 is enough: it fetches the newer one that is needed from the module proxy."
+        )
+
+
+def _check_compiler() -> None:
+    if not shutil.which("gcc"):
+        raise Failure(
+            "Authelia is built with a C compiler, as SQLite is part of it: gcc is not on PATH.\n"
+            "  Debian, Ubuntu, WSL2: apt-get install gcc libc6-dev"
         )
 
 
