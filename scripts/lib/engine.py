@@ -3,14 +3,13 @@
 import json
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from providers import ssh
+from providers import docker_cli, ssh
 from scripts.lib.paths import ROOT, state
 from scripts.lib.process import run
 from scripts.lib.ui import Failure
@@ -42,9 +41,7 @@ class Engine:
         """Whether `pulumi up` installs it where there is none."""
         self.via = ssh.ssh_host(host, ssh_options or {}) if host.startswith("ssh://") else None
         """How ssh leads there; None for an engine that is reached otherwise."""
-        files = {"--tlscacert": "ca.pem", "--tlscert": "cert.pem", "--tlskey": "key.pem"}
-        tls = [word for flag, name in files.items() for word in (flag, f"{tls_directory}/{name}")]
-        self._options = ["--host", host, *(["--tlsverify", *tls] if tls_directory else [])]
+        self._tls_directory = tls_directory
 
     @property
     def local(self) -> bool:
@@ -76,9 +73,7 @@ class Engine:
         )
 
     def _argv(self, words: Sequence[str]) -> list[str]:
-        if self.via:
-            return [*ssh.words(self.via), shlex.join(["docker", *words])]
-        return ["docker", *self._options, *words]
+        return docker_cli.command(self.host, words, via=self.via, tls_directory=self._tls_directory)
 
     def version(self) -> str:
         """Return the engine's version; fails where it does not answer."""

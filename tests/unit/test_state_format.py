@@ -14,6 +14,7 @@ FROZEN = {
     "dynamic:DataContract": "providers.data_contract.DataContract",
     "dynamic:HostContract": "providers.host_contract.HostContract",
     "dynamic:GeneratedSecret": "providers.generated_secret.GeneratedSecret",
+    "dynamic/caddy:SiteFile": "providers.caddy.site_file.SiteFile",
     "dynamic/minio:Bucket": "providers.minio.bucket.Bucket",
     "dynamic/minio:User": "providers.minio.user.User",
     "dynamic/minio:Policy": "providers.minio.policy.Policy",

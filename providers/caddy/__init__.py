@@ -1,0 +1,1 @@
+"""What lives inside a Caddy that is there already: a file of its configuration."""
