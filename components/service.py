@@ -59,6 +59,8 @@ class ServiceArgs:
     """Path in the container to volume."""
     directories: Mapping[str, str] = field(default_factory=dict)
     """Path in the container to directory on the Docker host."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path in the container to a text that everybody may read."""
     scripts: Mapping[str, str] = field(default_factory=dict)
     """Path in the container to the text of an executable."""
     secret_files: Sequence[SecretFile] = ()
@@ -110,6 +112,7 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
             ),
         ],
         uploads=[
+            *(docker.ContainerUploadArgs(file=path, content=text) for path, text in args.files.items()),
             *(
                 docker.ContainerUploadArgs(file=path, content=text, executable=True)
                 for path, text in args.scripts.items()
@@ -189,7 +192,10 @@ def data_contract(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOpti
 
 
 def http_health(port: int, path: str) -> list[str]:
-    """A health check that needs nothing but bash in the image: `path` on localhost answers with status 200."""
+    """A health check that needs nothing but bash, or wget, in the image: `path` on localhost answers with status 200."""
     request = f"GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n"
     ask = f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf '{request}' >&3"
-    return ["bash", "-c", f"{ask} && read -r status <&3 && [[ $status == *' 200 '* ]]"]
+    answered = f"{ask} && read -r status <&3 && [[ $status == *' 200 '* ]]"
+    # Images on Alpine have the one, those on Debian the other.
+    fetch = f"exec wget -q -O /dev/null http://127.0.0.1:{port}{path}"
+    return ["sh", "-c", f'if command -v bash >/dev/null; then exec bash -c "$0"; fi; {fetch}', answered]
