@@ -14,6 +14,7 @@ from pulumi_command import local
 
 from components.host_preparation import launch, preparation
 from components.service import Port
+from providers.connection import EngineConnection
 from providers.host_contract import HostContract, HostContractArgs
 from providers.ssh import SshHost, flags, ssh_host, typed
 from settings import EndpointSettings
@@ -43,12 +44,19 @@ class DockerHost(pulumi.ComponentResource):
     private_address: str | None
     via: SshHost | None
     """How its loopback is reached; None where it is this machine's own."""
+    engine: EngineConnection
+    """How its engine is reached, past the provider."""
 
     def __init__(self, name: str, args: DockerHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:DockerHost", name, None, opts)
         settings = args.settings
         self.private_address = args.private_address
         self.via = ssh_host(settings.ssh_address, settings.ssh_options) if settings.ssh_address else None
+        self.engine = EngineConnection(server=args.setting, url=settings.address or LOCAL)
+        if self.via and settings.by_ssh:
+            self.engine["via"] = self.via
+        if settings.tls_directory:
+            self.engine["tls_directory"] = settings.tls_directory.as_posix()
         agreed = HostContract(
             f"{name}-terms",
             HostContractArgs(
