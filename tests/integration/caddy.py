@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import urllib3
 
 from providers.connection import EngineConnection
+from tests.e2e.environment import docker
+from tests.integration.images import image
 from tests.integration.ports import free_port
-from toolchain.artefacts import artefact, built
 
 ENGINE: Final = EngineConnection(server="host", url="unix:///var/run/docker.sock")
 CONFIGURATION: Final = "/etc/caddy"
 """Where the directory of the test is mounted."""
 THEIRS: Final = "theirs.example.com"
 START_SECONDS: Final = 20
-RECIPE: Final = """
-FROM scratch
-ADD rootfs.tar /
-COPY caddy /usr/bin/
-CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
-"""
-
-
-def docker(*words: str, ok: bool = True) -> str:
-    """Output of the docker command."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
-    assert not ok or done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def caddy_image() -> str:
-    """An image with the Caddy that the environment runs, made once for its recipe."""
-    made = [artefact("rootfs"), artefact("caddy")]
-    for each in made:
-        if not built(each):
-            pytest.fail(f"{each.path} is missing: run `scripts/toolchain {each.name}` (about {each.minutes} minutes)")
-    key = hashlib.sha256("".join([RECIPE, *(each.key for each in made)]).encode()).hexdigest()[:12]
-    name = f"prefect-environment-tests/caddy:{key}"
-    if not docker("image", "ls", "--quiet", name):
-        with tempfile.TemporaryDirectory() as context:
-            Path(context, "Dockerfile").write_text(RECIPE)
-            for each in made:
-                shutil.copy2(each.path, context)
-            docker("build", "--quiet", "--tag", name, context)
-    return name
 
 
 @dataclass(frozen=True)
@@ -104,12 +70,6 @@ class RunningCaddy:
                 time.sleep(0.1)
         pytest.fail(f"Caddy did not get ready: {docker('logs', self.container)}")
 
-    def state(self) -> dict[str, Any]:
-        """What the engine says of it."""
-        [found] = json.loads(docker("container", "inspect", self.container))
-        state: dict[str, Any] = found["State"]
-        return state
-
 
 @contextmanager
 def running_caddy(
@@ -134,7 +94,7 @@ def running_caddy(
     caddy.caddyfile.write_text(f"{{\n\tauto_https off\n\t{options}\n}}\n{caddy.site(THEIRS, 'theirs')}{line}")
     docker(
         *("run", "--detach", "--name", caddy.container, "--publish", f"127.0.0.1:{caddy.port}:{caddy.port}"),
-        *("--volume", mount.format(directory=directory), *words, caddy_image()),
+        *("--volume", mount.format(directory=directory), *words, image("caddy")),
     )
     try:
         caddy.wait()

@@ -17,7 +17,8 @@ import pytest
 import urllib3
 
 from providers.caddy.site_file import MARK, SiteFileProvider
-from tests.integration.caddy import CONFIGURATION, ENGINE, THEIRS, RunningCaddy, docker, running_caddy
+from tests.e2e.environment import docker
+from tests.integration.caddy import CONFIGURATION, ENGINE, THEIRS, RunningCaddy, running_caddy
 from tests.integration.harness import OWNER, Case, Engine, Lifecycle, Props, failing
 
 SCRIPT = Path(__file__).parents[2] / "providers" / "caddy" / "put_site.sh"

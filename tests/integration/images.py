@@ -1,0 +1,42 @@
+"""Images of the project's own recipes, for servers that tests start beside a stack."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.environment import docker
+from toolchain.artefacts import artefact, built
+
+RECIPES: Final = Path(__file__).parents[2] / "images"
+
+
+def image(name: str) -> str:
+    """Return an image of images/<name> with the artefact of that name; made once for its recipe."""
+    base = _made("base", "rootfs")
+    return _made(name, name, f"BASE={base}")
+
+
+def _made(name: str, artefact_name: str, *arguments: str) -> str:
+    binary = artefact(artefact_name)
+    if not built(binary):
+        pytest.fail(
+            f"{binary.path} is missing: run `scripts/toolchain {artefact_name}` (about {binary.minutes} minutes)"
+        )
+    files = sorted(path for path in (RECIPES / name).iterdir() if path.is_file())
+    digest = hashlib.sha256("\0".join([binary.key, *arguments]).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    reference = f"prefect-environment-tests/{name}:{digest.hexdigest()[:12]}"
+    if not docker("image", "ls", "--quiet", reference):
+        with tempfile.TemporaryDirectory() as context:
+            for file in [*files, binary.path]:
+                shutil.copy2(file, context)
+            given = [word for argument in arguments for word in ("--build-arg", argument)]
+            docker("build", "--quiet", "--tag", reference, *given, context)
+    return reference
