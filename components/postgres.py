@@ -1,4 +1,4 @@
-"""Postgres: Prefect's database, reachable by the Prefect server only."""
+"""Postgres: Prefect's database, reachable by the Prefect server only, and Authelia's where that is asked for."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import pulumi_docker as docker
 from components.images import Images
 from components.networks import Network
 from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
+from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from settings import PostgresSettings
 
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
 START: Final = "/usr/local/bin/start-postgres"
+AUTHELIA: Final = "authelia"
+"""Authelia's database, and the role that owns it; `start_postgres.sh` has the name, too."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """How the Prefect server reaches its database."""
+    """How a server reaches its database."""
 
     host: str
     port: int
@@ -42,6 +45,8 @@ class PostgresArgs:
     settings: PostgresSettings
     images: Images
     network: Network
+    authelia: bool = False
+    """Whether Authelia has a database in it."""
 
 
 class Postgres(pulumi.ComponentResource):
@@ -50,6 +55,8 @@ class Postgres(pulumi.ComponentResource):
     container: docker.Container
     volume: docker.Volume
     database: Database
+    authelia: Database | None
+    """Authelia's own database."""
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Postgres", name, None, opts)
@@ -62,6 +69,12 @@ class Postgres(pulumi.ComponentResource):
         }
         self.volume = data_volume(f"{name}-data", terms, child)
         password = kept_secret(f"{name}-password", settings.password, child)
+        secret_files = [SecretFile("postgres-password", password)]
+        self.authelia = None
+        if args.authelia:
+            own = GeneratedSecret(f"{name}-authelia-password", GeneratedSecretArgs(), child).value
+            secret_files.append(SecretFile("authelia-password", own))
+            self.authelia = Database(name, PORT, AUTHELIA, AUTHELIA, own, tls=False, networks=[args.network])
         self.container = container(
             name,
             ServiceArgs(
@@ -74,7 +87,7 @@ class Postgres(pulumi.ComponentResource):
                 env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
                 volumes={DATA: self.volume},
                 scripts={START: Path(__file__).with_name("start_postgres.sh").read_text()},
-                secret_files=[SecretFile("postgres-password", password)],
+                secret_files=secret_files,
                 health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],
                 # To own its files, and to become the user postgres.
                 capabilities=["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID"],

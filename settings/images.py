@@ -14,6 +14,7 @@ from settings.auth import AuthEndpoint
 from settings.model import Model
 
 DEBIAN_POSTGRES_MAJOR: Final = "15"
+BUILT_AUTHELIA: Final = (4, 37, 5)
 FORWARD_AUTH_SINCE: Final = (4, 38)
 
 
@@ -61,11 +62,14 @@ class ImageSettings(Model):
         return str(_version(self.postgres)[0])
 
     @property
+    def authelia_version(self) -> tuple[int, ...]:
+        """Version of Authelia: what is built here with source `build`, else what the reference's tag says."""
+        return BUILT_AUTHELIA if self.source is ImageSource.BUILD else _version(self.authelia)
+
+    @property
     def authelia_endpoint(self) -> AuthEndpoint:
-        """What the managed Authelia is asked by, which tells its configuration's dialect, too."""
-        if self.source is ImageSource.BUILD or _version(self.authelia) < FORWARD_AUTH_SINCE:
-            return AuthEndpoint.VERIFY
-        return AuthEndpoint.FORWARD_AUTH
+        """What Caddy asks the managed Authelia by."""
+        return AuthEndpoint.FORWARD_AUTH if self.authelia_version >= FORWARD_AUTH_SINCE else AuthEndpoint.VERIFY
 
     @field_validator("authelia")
     @classmethod

@@ -1,0 +1,99 @@
+"""Authelia: asks people who they are, and tells Caddy who may see what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_docker as docker
+
+from components.authelia_config import DATA, PORT, RENAMED_KEYS, Configured, configuration, users
+from components.images import Images
+from components.naming import qualified
+from components.networks import Network
+from components.postgres import Database
+from components.service import SecretFile, ServiceArgs, container, data_volume, http_health, kept_secret
+from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
+from settings import AuthEndpoint, AuthSettings, ProxySettings
+
+CONFIGURATION: Final = "/config/configuration.yml"
+
+
+@dataclass(frozen=True)
+class AutheliaArgs:
+    """What an Authelia needs."""
+
+    settings: AuthSettings
+    proxy: ProxySettings
+    images: Images
+    networks: Sequence[Network]
+    """Where Caddy is."""
+    database: Database | None
+    """Its own in a Postgres; None: a file in its volume."""
+
+
+class Authelia(pulumi.ComponentResource):
+    """An Authelia with its users, and a volume with their second factors.
+
+    Sessions are in its memory: a new container, which each change of users or configuration brings, ends them all.
+    """
+
+    container: docker.Container
+    address: str
+    """`host:port` as Caddy reaches it."""
+    endpoint: AuthEndpoint
+    """What Caddy asks it by."""
+
+    def __init__(self, name: str, args: AutheliaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("prefect-environment:index:Authelia", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        settings, database, version = args.settings, args.database, args.images.settings.authelia_version
+        users_file = SecretFile("authelia-users.yml", users(settings))
+
+        def generated(what: str) -> pulumi.Output[str]:
+            return GeneratedSecret(f"{name}-{what}", GeneratedSecretArgs(), child).value
+
+        # https://www.authelia.com/configuration/methods/secrets
+        secrets: dict[str, pulumi.Input[str]] = {
+            "SESSION_SECRET": generated("session-secret"),
+            # Kept as the data that it opens.
+            "STORAGE_ENCRYPTION_KEY": kept_secret(f"{name}-encryption-key", None, child),
+        }
+        if version < RENAMED_KEYS:
+            secrets["JWT_SECRET"] = generated("jwt-secret")
+        if database:
+            secrets["STORAGE_POSTGRES_PASSWORD"] = database.password
+        if settings.smtp and settings.smtp.password:
+            secrets["NOTIFIER_SMTP_PASSWORD"] = settings.smtp.password.get_secret_value()
+        files = {key: SecretFile(f"authelia-{key.lower()}", secret) for key, secret in secrets.items()}
+
+        short = all(network.short_names for network in args.networks)
+        self.address = f"{name if short else qualified(name)}:{PORT}"
+        self.endpoint = args.images.settings.authelia_endpoint
+        self.container = container(
+            name,
+            ServiceArgs(
+                image=args.images.authelia().image_id,
+                networks=[*args.networks, *(database.networks if database else [])],
+                alias=name,
+                memory_mb=settings.memory_mb,
+                memory_setting="auth.memory_mb",
+                # By name: else the official image's entrypoint changes the user, for which it has no right here.
+                command=["authelia", "--config", CONFIGURATION],
+                env={f"AUTHELIA_{key}_FILE": file.path for key, file in files.items()},
+                volumes={
+                    DATA: data_volume(f"{name}-data", {"path": DATA, "auth.storage": settings.storage.value}, child)
+                },
+                files={
+                    CONFIGURATION: configuration(
+                        Configured(version, settings, args.proxy, qualified("session"), users_file.path, database)
+                    )
+                },
+                secret_files=[users_file, *files.values()],
+                health=http_health(PORT, "/api/health"),
+            ),
+            child,
+        )
+        self.register_outputs({})
