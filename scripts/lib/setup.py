@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,12 +61,12 @@ def set_up(
             raise engine.absent(each)
 
     builds = tools.to_build()
-    if images and settings.builds_images:
-        builds += [made for made in map(artefact, ["rootfs", "minio"]) if not built(made)]
+    if images:
+        builds += [made for made in map(artefact, settings.artefacts) if not built(made)]
     tools.check(builds)
     packages = engine.missing_packages() if silent else []
-    if any(made.name == "rootfs" for made in builds) and not shutil.which("mmdebstrap"):
-        packages += ["mmdebstrap"] if engine.can_install_packages() else []
+    if engine.can_install_packages():
+        packages += tools.missing_packages(builds)
     consent.obtain([*_packages_plan(packages), *tools.plan(builds)])
     _install_packages(packages)
     for each in silent:

@@ -98,7 +98,8 @@ def config_file(stack: str) -> Path:
 class Settings:
     """What the scripts must know of a stack's settings before the program runs, which checks them all."""
 
-    builds_images: bool
+    artefacts: tuple[str, ...]
+    """Names of what its images are built from, where they are built."""
     engines: tuple[Engine, ...]
     """Those of all hosts, the first host's first."""
     variables: dict[str, str]
@@ -122,7 +123,7 @@ def settings(stack: str) -> Settings:
     first = _engine(host)
     further = [_mapping(each) for each in _mapping(config.get(f"{PROJECT}:hosts")).values()]
     return Settings(
-        builds_images=images.get("source") == "build",
+        artefacts=_artefacts(config) if images.get("source") == "build" else (),
         engines=(first, *map(_engine, further)),
         variables={} if host.get("address") else engine.variables(first.host),
         data_directory=PurePosixPath(data_directory) if isinstance(data_directory, str) else None,
@@ -133,6 +134,16 @@ def settings(stack: str) -> Settings:
         },
         via=_via(first.host, host),
     )
+
+
+def _artefacts(config: Mapping[str, Any]) -> tuple[str, ...]:
+    servers = {"proxy": "caddy", "auth": "authelia"}
+    managed = [
+        server
+        for section, server in servers.items()
+        if _mapping(config.get(f"{PROJECT}:{section}")).get("mode") == "managed"
+    ]
+    return ("rootfs", "minio", *managed)
 
 
 def _engine(host: Mapping[str, Any]) -> Engine:

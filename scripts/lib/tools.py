@@ -165,6 +165,15 @@ def build(made: Artefact) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def missing_packages(builds: Iterable[Artefact]) -> list[str]:
+    """Return Debian's packages that builds need and that are not there."""
+    names = {made.name for made in builds}
+    missing = ["mmdebstrap"] if "rootfs" in names and not shutil.which("mmdebstrap") else []
+    if "authelia" in names and not shutil.which("gcc"):
+        missing += ["gcc", "libc6-dev"]
+    return missing
+
+
 def check(builds: Iterable[Artefact]) -> None:
     """Make sure that what builds need and set-up does not install is there, before anything is begun.
 

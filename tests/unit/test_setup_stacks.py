@@ -1,5 +1,7 @@
 """Which stack is taken, which settings file Pulumi gets, what scripts/pulumi adds."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,24 @@ def test_a_named_stack_is_left_alone(clone: Path, env: dict[str, str], backend: 
     assert stacks.arguments(["preview", *option], env) == ["preview", *option, *config]
     own = ["preview", *option, "--config-file", "mine.yaml"]
     assert stacks.arguments(own, env) == own
+
+
+@pytest.mark.parametrize(
+    ("config", "artefacts"),
+    [
+        ({"images": {"source": "build"}}, ("rootfs", "minio")),
+        (
+            {"images": {"source": "build"}, "proxy": {"mode": "managed"}, "auth": {"mode": "managed"}},
+            ("rootfs", "minio", "caddy", "authelia"),
+        ),
+        ({"images": {"source": "build"}, "proxy": {"mode": "external"}}, ("rootfs", "minio")),
+        ({"proxy": {"mode": "managed"}, "auth": {"mode": "managed"}}, ()),
+    ],
+)
+def test_set_up_makes_what_the_stacks_images_are_built_from(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, object], artefacts: tuple[str, ...]
+) -> None:
+    content = {"config": {f"{stacks.PROJECT}:{key}": value for key, value in config.items()}}
+    (clone / "Pulumi.dev.yaml").write_text(json.dumps(content))
+    monkeypatch.setattr(stacks, "VENV", Path(sys.prefix))
+    assert stacks.settings("dev").artefacts == artefacts
