@@ -4,11 +4,10 @@
 # With /root/authelia-password there is a role `authelia`, too, with a database of its own.
 set -euo pipefail
 
+as_postgres() { setpriv --reuid postgres --regid postgres --init-groups -- "$@"; }
+
 # SQL from stdin, one command a line.
-run() {
-  setpriv --reuid postgres --regid postgres --init-groups -- \
-    postgres --single -D "$PGDATA" -c log_min_error_statement=panic postgres
-}
+run() { as_postgres postgres --single -D "$PGDATA" -c log_min_error_statement=panic postgres; }
 
 literal() { printf "'%s'" "${1//\'/\'\'}"; }
 
@@ -17,14 +16,13 @@ POSTGRES_PASSWORD=$(</root/postgres-password)
 export POSTGRES_PASSWORD
 
 if [[ -e /root/authelia-password && ! -s $PGDATA/PG_VERSION ]]; then
-  # The image makes the database as it starts; once it listens, all is made.
+  # The image makes the database as it starts Postgres, and has made all of it when that listens.
   docker-entrypoint.sh postgres &
   until pg_isready --quiet --host 127.0.0.1; do
-    kill -0 $! || exit 1
+    [[ -d /proc/$! ]] || exit 1
     sleep 0.2
   done
-  kill -INT $!
-  wait $!
+  as_postgres pg_ctl stop --pgdata "$PGDATA" --mode fast --silent
 fi
 
 if [[ -s $PGDATA/PG_VERSION ]]; then
