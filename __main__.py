@@ -8,6 +8,7 @@ from components.external_minio import ExternalMinio
 from components.external_postgres import ExternalPostgres
 from components.flow_project import FlowProject, FlowProjectArgs
 from components.flow_storage import FlowStorage, FlowStorageArgs
+from components.front_door import FrontDoor, FrontDoorArgs
 from components.images import Images
 from components.minio import Minio, MinioArgs
 from components.networks import Networks
@@ -49,29 +50,21 @@ if on.minio:
         else Minio("minio", MinioArgs(settings.minio, images, everywhere, first_host), host)
     )
     storage = FlowStorage("storage", FlowStorageArgs(settings.minio, store, at.s3), host)
-    outputs["minio_url"] = store.connection["url"]
-    if isinstance(store, Minio):
-        outputs |= {"minio_console_url": store.console_url, "minio_root_user": store.connection["access_key"]}
-        outputs["minio_root_password"] = store.connection["secret_key"]
+    outputs |= store.outputs
 
 if on.orion:
     postgres = (
         ExternalPostgres("postgres", settings.postgres.external)
         if settings.postgres.external
-        else Postgres("postgres", PostgresArgs(settings.postgres, images, networks.database), host)
+        else Postgres(
+            "postgres", PostgresArgs(settings.postgres, images, networks.database, settings.auth.in_postgres), host
+        )
     )
-    server = PrefectServer(
-        "prefect-server",
-        PrefectServerArgs(
-            settings.server, images.prefect, everywhere, postgres.database, credential.auth, results, first_host
-        ),
-        host,
+    server_args = PrefectServerArgs(
+        settings, images.prefect, everywhere, postgres.database, credential.auth, results, first_host
     )
-    outputs |= {
-        "prefect_url": server.url,
-        "prefect_api_url": server.api_url,
-        "prefect_api_auth_string": credential.auth,
-    }
+    server = PrefectServer("prefect-server", server_args, host)
+    outputs |= server.outputs
     if on.minio:
         storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
 
@@ -87,21 +80,18 @@ if on.cli:
 
 if on.orion:
     workers = {
-        name: PrefectWorker(
-            name,
-            PrefectWorkerArgs(worker, sites[worker.host], server, flow_env, running=on.agent),
-            host,
-        )
-        for name, worker in worker_settings.items()
+        name: PrefectWorker(name, PrefectWorkerArgs(each, sites[each.host], server, flow_env, on.agent), host)
+        for name, each in worker_settings.items()
     }
     projects = [
-        FlowProject(
-            name,
-            FlowProjectArgs(flow, server, storage, settings.minio.bucket, workers[flow.worker or name]),
-            host,
-        )
-        for name, flow in settings.flows.items()
+        FlowProject(name, FlowProjectArgs(each, server, storage, workers[each.worker or name]), host)
+        for name, each in settings.flows.items()
     ]
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
+
+if settings.proxy.serves:
+    authelia_database = postgres.authelia if on.orion else None
+    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, authelia_database)
+    outputs |= FrontDoor("front-door", door_args, host).outputs
 
 export(outputs)

@@ -13,7 +13,10 @@ IdsByName = pulumi.Input[Mapping[str, Text]]
 
 
 class Outputs(TypedDict, total=False):
-    """A stack's outputs; those of parts that are switched off are absent. URLs are on the Docker host's loopback."""
+    """A stack's outputs; those of parts that are switched off are absent.
+
+    URLs but the public ones are on the Docker host's loopback.
+    """
 
     prefect_url: Annotated[Text, "Prefect's UI"]
     prefect_api_url: Annotated[Text, "Prefect's API, what `PREFECT_API_URL` is set to"]
@@ -24,6 +27,12 @@ class Outputs(TypedDict, total=False):
     minio_console_url: Annotated[Text, "MinIO's console"]
     minio_root_user: Annotated[Text, "MinIO's administrator"]
     minio_root_password: Annotated[Text, "*secret*; the administrator's password"]
+    public_url: Annotated[Text, "Prefect's UI, for people, by the proxy"]
+    public_api_url: Annotated[Text, "Prefect's API for machines, by the proxy; asks for `prefect_api_auth_string`"]
+    public_storage_url: Annotated[Text, "the S3 API, by the proxy"]
+    public_storage_console_url: Annotated[Text, "MinIO's console, by the proxy"]
+    portal_url: Annotated[Text, "where people log in"]
+    caddyfile: Annotated[Text, "*secret*; the routes for a Caddy that is there already (`proxy.mode: external`)"]
     dask_dashboard_url: Annotated[Text, "dashboard of the Dask scheduler"]
     cli_command: Annotated[Text, "command that opens a shell in the CLI box"]
     deployments: Annotated[IdsByName, "`<flow>/<deployment>` to the deployment's id in Prefect"]

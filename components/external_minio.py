@@ -5,6 +5,7 @@ from __future__ import annotations
 import pulumi
 
 from components.service import data_contract
+from outputs import Outputs
 from providers.connection import MinioConnection
 from settings import ExternalMinioSettings, ImageSettings
 
@@ -14,6 +15,7 @@ class ExternalMinio(pulumi.ComponentResource):
 
     connection: MinioConnection
     """How the program reaches it, with the key of the settings."""
+    outputs: Outputs
 
     def __init__(
         self,
@@ -34,4 +36,5 @@ class ExternalMinio(pulumi.ComponentResource):
         )
         if images.ca_bundle:
             self.connection["ca_bundle"] = images.ca_bundle.as_posix()
+        self.outputs = {"minio_url": settings.endpoint}
         self.register_outputs({})

@@ -13,6 +13,7 @@ class ExternalPostgres(pulumi.ComponentResource):
     """A Postgres elsewhere; it takes the place of the stack's own, whose data a change would leave behind."""
 
     database: Database
+    authelia: Database | None = None
 
     def __init__(
         self, name: str, settings: ExternalPostgresSettings, opts: pulumi.ResourceOptions | None = None

@@ -23,7 +23,6 @@ class FlowProjectArgs:
     settings: FlowSettings
     server: PrefectServer
     storage: FlowStorage
-    bucket: str
     worker: PrefectWorker
 
 
@@ -42,13 +41,13 @@ class FlowProject(pulumi.ComponentResource):
         queue = args.settings.queue or next(iter(args.worker.queues))
         code = ObjectTree(
             f"{name}-code",
-            ObjectTreeArgs(args.storage.connection, bucket=args.bucket, prefix=name, source=source),
+            ObjectTreeArgs(args.storage.connection, bucket=args.storage.bucket, prefix=name, source=source),
             pulumi.ResourceOptions.merge(args.storage.inside, pulumi.ResourceOptions(parent=self)),
         )
         block = args.storage.block(
             f"{name}-code",
             args.server,
-            pulumi.Output.concat(args.bucket, "/", code.object_prefix),
+            pulumi.Output.concat(args.storage.bucket, "/", code.object_prefix),
             pulumi.ResourceOptions(parent=self, depends_on=[code]),
         )
         pull = {"id": "pull_code", "block_type_slug": BLOCK_TYPE, "block_document_name": f"{name}-code"}

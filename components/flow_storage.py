@@ -49,10 +49,12 @@ class FlowStorage(pulumi.ComponentResource):
     """How the program reaches it."""
     inside: pulumi.ResourceOptions
     """Options of what is put into the bucket."""
+    bucket: str
 
     def __init__(self, name: str, args: FlowStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:FlowStorage", name, None, opts)
         self._args = args
+        self.bucket = args.settings.bucket
         self._bucket: list[Bucket] = []
         self._first_block: list[Block] = []
         self.connection = args.store.connection
@@ -61,7 +63,7 @@ class FlowStorage(pulumi.ComponentResource):
         else:
             self._key = _Key(self.connection["access_key"], self.connection["secret_key"])
             self.inside = pulumi.ResourceOptions()
-        self.register_outputs({"bucket": args.settings.bucket})
+        self.register_outputs({"bucket": self.bucket})
 
     def _own_key(self, minio: Minio) -> _Key:
         settings = self._args.settings

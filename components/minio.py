@@ -23,6 +23,7 @@ from components.service import (
     http_health,
     kept_secret,
 )
+from outputs import Outputs
 from providers.connection import MinioConnection
 from settings import MinioSettings
 
@@ -47,7 +48,7 @@ class Minio(pulumi.ComponentResource):
     container: docker.Container
     connection: MinioConnection
     """How the program reaches it, as root."""
-    console_url: str
+    outputs: Outputs
 
     def __init__(self, name: str, args: MinioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Minio", name, None, opts)
@@ -93,7 +94,6 @@ class Minio(pulumi.ComponentResource):
             child,
         )
         url = f"http://127.0.0.1:{settings.api_port}"
-        self.console_url = f"http://127.0.0.1:{settings.console_port}"
         self.connection = MinioConnection(
             server=qualified(name),
             url=url,
@@ -102,4 +102,10 @@ class Minio(pulumi.ComponentResource):
         )
         if args.host.via:
             self.connection["via"] = args.host.via
-        self.register_outputs({"url": url, "console_url": self.console_url})
+        self.outputs = {
+            "minio_url": url,
+            "minio_console_url": f"http://127.0.0.1:{settings.console_port}",
+            "minio_root_user": settings.root_user,
+            "minio_root_password": root_password,
+        }
+        self.register_outputs({"url": url})

@@ -57,7 +57,7 @@ def client_env(settings: Settings, at: Addresses, auth: pulumi.Output[str]) -> d
         # Prefect reads it from nowhere else: whoever controls the engine can read it.
         "PREFECT_API_AUTH_STRING": auth,
         # For the links in logs, which people click.
-        "PREFECT_UI_URL": settings.server.browser_api_url.removesuffix("/api"),
+        "PREFECT_UI_URL": settings.ui_url,
         **({"DASK_SCHEDULER_ADDRESS": at.dask} if at.dask else {}),
         **({"AWS_CA_BUNDLE": CA_BUNDLE} if at.s3.startswith("https:") else {}),
         "DO_NOT_TRACK": "1",

@@ -16,8 +16,9 @@ from components.naming import qualified
 from components.networks import Network
 from components.postgres import Database
 from components.service import ServiceArgs, container, http_health
+from outputs import Outputs
 from providers.connection import PrefectConnection
-from settings import ServerSettings
+from settings import ServerSettings, Settings
 
 PORT: Final = 4200
 
@@ -26,7 +27,7 @@ PORT: Final = 4200
 class PrefectServerArgs:
     """What a Prefect server needs."""
 
-    settings: ServerSettings
+    settings: Settings
     image: Image
     networks: Sequence[Network]
     database: Database
@@ -42,14 +43,12 @@ class PrefectServer(pulumi.ComponentResource):
     container: docker.Container
     connection: PrefectConnection
     """How the program reaches it."""
-    url: str
-    api_url: str
+    outputs: Outputs
 
     def __init__(self, name: str, args: PrefectServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:PrefectServer", name, None, opts)
-        settings, database = args.settings, args.database
-        self.url = settings.url
-        self.api_url = f"{self.url}/api"
+        settings, database = args.settings.server, args.database
+        url = f"{settings.url}/api"
         self.container = container(
             name,
             ServiceArgs(
@@ -74,7 +73,10 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_DATABASE_PASSWORD": database.password,
                     **({"PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_ENABLED": "true"} if database.tls else {}),
                     "PREFECT_SERVER_API_AUTH_STRING": args.auth,
-                    "PREFECT_UI_API_URL": settings.browser_api_url,
+                    # Relative: the UI works under every name, and through every forward, that leads to it.
+                    "PREFECT_UI_API_URL": settings.ui_api_url or "/api",
+                    # What it answers to pages of others; its own UI is on the same host.
+                    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": args.settings.ui_url,
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),
@@ -86,10 +88,11 @@ class PrefectServer(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.connection = PrefectConnection(server=qualified(name), url=self.api_url, auth=args.auth)
+        self.connection = PrefectConnection(server=qualified(name), url=url, auth=args.auth)
         if args.host.via:
             self.connection["via"] = args.host.via
-        self.register_outputs({"url": self.url, "api_url": self.api_url})
+        self.outputs = {"prefect_url": settings.url, "prefect_api_url": url, "prefect_api_auth_string": args.auth}
+        self.register_outputs({})
 
 
 def _retention(settings: ServerSettings) -> dict[str, str]:

@@ -192,7 +192,7 @@ def data_contract(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOpti
 
 
 def http_health(port: int, path: str) -> list[str]:
-    """A health check that needs nothing but bash, or wget, in the image: `path` on localhost answers with status 200."""
+    """A health check that needs bash or wget in the image, and no more: `path` on localhost answers with 200."""
     request = f"GET {path} HTTP/1.0\\r\\nHost: localhost:{port}\\r\\n\\r\\n"
     ask = f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf '{request}' >&3"
     answered = f"{ask} && read -r status <&3 && [[ $status == *' 200 '* ]]"

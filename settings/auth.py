@@ -132,6 +132,11 @@ class AuthSettings(Model):
     smtp: SmtpSettings | None = Field(None, description="sends mails; default: they are written to a file")
     memory_mb: MemoryMb = 256
 
+    @property
+    def in_postgres(self) -> bool:
+        """Whether Authelia has a database in the stack's Postgres."""
+        return self.mode is AuthMode.MANAGED and self.storage is Storage.POSTGRES
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         problems = []

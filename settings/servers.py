@@ -109,7 +109,9 @@ class ServerSettings(Model):
         description=f"what the API and the UI ask for, of the user `{API_USER}`; default: generated and kept in state",
     )
     ui_api_url: str | None = Field(
-        None, description="API URL that the browser uses; default: the proxy's, else the published port's"
+        None,
+        description="URL of the API where the UI is not on the same host, and where links in logs lead to; default: "
+        "the UI asks where it came from, and links lead to the proxy, else to the published port",
     )
     flow_run_retention_days: int | None = Field(
         90, ge=1, description="finished flow runs older than this are deleted; null keeps them for ever"
@@ -128,11 +130,6 @@ class ServerSettings(Model):
     def url(self) -> str:
         """The server as published on its host."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def browser_api_url(self) -> str:
-        """The API as a browser reaches it."""
-        return self.ui_api_url or f"{self.url}/api"
 
 
 class ExternalMinioSettings(Model):
@@ -160,7 +157,8 @@ class MinioSettings(ServedSettings):
     api_port: int = Field(9000, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
     console_port: int = Field(9001, ge=1, le=PORT_MAX, description="published on 127.0.0.1 of the Docker host")
     server_url: str | None = Field(
-        None, description="MINIO_SERVER_URL: public URL of the S3 API; default: the proxy's, if there is one"
+        None,
+        description="MINIO_SERVER_URL: URL of the S3 API for the console, as containers reach it; default: none",
     )
     browser_redirect_url: str | None = Field(
         None, description="MINIO_BROWSER_REDIRECT_URL: public URL of the console; default: the proxy's"

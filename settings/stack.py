@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from settings.auth import AuthMode, AuthSettings, Storage
+from settings.auth import AuthMode, AuthSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import FurtherHostSettings, HostSettings
 from settings.images import ImageSettings
@@ -177,7 +177,7 @@ class Settings(Model):
             proxy.tasks, proxy.api, proxy.storage, proxy.storage_console
         }:  # fmt: skip
             problems.append(f"auth.portal: {auth.portal!r} is another host's name; one would not answer. Rename either")
-        if auth.mode is AuthMode.MANAGED and auth.storage is Storage.POSTGRES and not self.has_postgres:
+        if auth.in_postgres and not self.has_postgres:
             problems.append(
                 "auth.storage: the stack has no Postgres of its own for it. Set it to sqlite, or profiles.orion: true "
                 "and postgres.mode: managed"
@@ -263,6 +263,13 @@ class Settings(Model):
         return {**self.workers, **own}
 
     @property
+    def ui_url(self) -> str:
+        """Prefect's UI, for people; without a slash at the end."""
+        if self.server.ui_api_url:
+            return self.server.ui_api_url.removesuffix("/api")
+        return self.proxy.url(self.proxy.tasks) if self.proxy.serves else self.server.url
+
+    @property
     def shared_address(self) -> str | None:
         """Where all hosts reach the first one; None for a stack of one host, which opens no port to others."""
         return self.host.private_address if self.hosts else None
@@ -290,32 +297,24 @@ class Settings(Model):
         return {path: range(first, first + count) for path, (used, first, count) in ports.items() if used}
 
     def resolved(self) -> Settings:
-        """The same settings with `port_offset` added to every port, and the proxy's URLs where none are given."""
+        """The same settings with `port_offset` added to every port, and MinIO told of its console behind the proxy."""
         offset = self.port_offset
         server, minio, dask, proxy = self.server, self.minio, self.dask, self.proxy
         if proxy.mode is ProxyMode.MANAGED:
             proxy = proxy.model_copy(
                 update={"http_port": proxy.http_port + offset, "https_port": proxy.https_port + offset}
             )
-        public = {
-            "ui_api_url": f"{proxy.url(proxy.tasks)}/api",
-            "server_url": proxy.url(proxy.storage),
-            "browser_redirect_url": proxy.url(proxy.storage_console),
-        }
-        urls = public if proxy.serves else dict.fromkeys(public)
+        console = proxy.url(proxy.storage_console) if proxy.serves else None
         return self.model_copy(
             update={
                 "port_offset": 0,
                 "proxy": proxy,
-                "server": server.model_copy(
-                    update={"port": server.port + offset, "ui_api_url": server.ui_api_url or urls["ui_api_url"]}
-                ),
+                "server": server.model_copy(update={"port": server.port + offset}),
                 "minio": minio.model_copy(
                     update={
                         "api_port": minio.api_port + offset,
                         "console_port": minio.console_port + offset,
-                        "server_url": minio.server_url or urls["server_url"],
-                        "browser_redirect_url": minio.browser_redirect_url or urls["browser_redirect_url"],
+                        "browser_redirect_url": minio.browser_redirect_url or console,
                     }
                 ),
                 "dask": dask.model_copy(

@@ -63,10 +63,10 @@ class Environment:
     """Where state and passphrase live: XDG_STATE_HOME."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The stack's YAML below the project's namespace; `write_settings` puts it down."""
-    secrets: dict[str, str] = field(default_factory=dict)
-    """Secret outputs that were asked for."""
     docker: Callable[..., str] = docker
     """The docker client of the engine that the stack is on; output of its words."""
+    secrets: dict[str, str] = field(default_factory=dict)
+    """Secret outputs that were asked for."""
 
     @property
     def env(self) -> dict[str, str]:

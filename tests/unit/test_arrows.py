@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "__main__": {"components", "outputs", "settings"},
     "settings": {"settings"},
     "outputs": set(),
-    "components": {"components", "providers", "settings", "toolchain"},
+    "components": {"components", "outputs", "providers", "settings", "toolchain"},
     "providers": {"providers"},
     "toolchain": {"toolchain"},
     "flows": set(),

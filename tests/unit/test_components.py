@@ -181,6 +181,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
     assert env(containers(stack)["prefect-server"]) == {
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200",
         "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
         "PREFECT_SERVER_DATABASE_HOST": "postgres",
         "PREFECT_SERVER_DATABASE_NAME": "prefect",
@@ -192,7 +193,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "admin:generated-prefect-api-password",
-        "PREFECT_UI_API_URL": "http://127.0.0.1:4200/api",
+        "PREFECT_UI_API_URL": "/api",
     }
 
 
