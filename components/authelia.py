@@ -16,7 +16,7 @@ from components.networks import Network
 from components.postgres import Database
 from components.service import SecretFile, ServiceArgs, container, data_volume, http_health, kept_secret
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
-from settings import AuthEndpoint, AuthSettings, ProxySettings
+from settings import AuthSettings, ProxySettings
 
 CONFIGURATION: Final = "/config/configuration.yml"
 
@@ -41,10 +41,6 @@ class Authelia(pulumi.ComponentResource):
     """
 
     container: docker.Container
-    address: str
-    """`host:port` as Caddy reaches it."""
-    endpoint: AuthEndpoint
-    """What Caddy asks it by."""
 
     def __init__(self, name: str, args: AutheliaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Authelia", name, None, opts)
@@ -69,9 +65,6 @@ class Authelia(pulumi.ComponentResource):
             secrets["NOTIFIER_SMTP_PASSWORD"] = settings.smtp.password.get_secret_value()
         files = {key: SecretFile(f"authelia-{key.lower()}", secret) for key, secret in secrets.items()}
 
-        short = all(network.short_names for network in args.networks)
-        self.address = f"{name if short else qualified(name)}:{PORT}"
-        self.endpoint = args.images.settings.authelia_endpoint
         self.container = container(
             name,
             ServiceArgs(
