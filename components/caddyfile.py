@@ -59,12 +59,11 @@ class Routes:
 def global_options(proxy: ProxySettings, *, own_authorities: bool) -> str:
     """Return the block of the managed Caddy's own options (https://caddyserver.com/docs/caddyfile/options).
 
-    The container listens on the ports that are published, so that redirects from HTTP lead to the right one.
+    The HTTPS port is a part of each address instead: Caddy takes `https_port` for one that others see as 443.
     """
     acme = proxy.certificates is Certificates.ACME
     lines = [
         f"http_port {proxy.http_port}",
-        f"https_port {proxy.https_port}",
         "persist_config off",
         "skip_install_trust",
         *([f"email {proxy.acme_email}"] if acme and proxy.acme_email else []),
@@ -131,7 +130,8 @@ def _guarded(log_in: LogIn | None, route: list[str]) -> list[str]:
     if log_in is None:
         return [*foreign, "encode zstd gzip", *route]
     forged = ["Remote-*", "X-Original-*", "Authorization", "Proxy-Authorization"]
-    asked = [f"uri {log_in.uri}", f"copy_headers {IDENTITY}"]
+    # Requests that Caddy makes itself, for `httpInclude`, come without TLS.
+    asked = [f"uri {log_in.uri}", f"copy_headers {IDENTITY}", "header_up X-Forwarded-Proto https"]
     return [
         *foreign,
         *(f"request_header -{name}" for name in forged),

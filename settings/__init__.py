@@ -133,7 +133,7 @@ def parse(values: Mapping[str, object], stack: str) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         problems = [
-            f"{_path(item['loc'])}{line}"
+            _at(item["loc"], line)
             for item in error.errors(include_url=False, include_input=False)
             for line in _message(item["type"], item["msg"]).splitlines()
         ]
@@ -147,9 +147,10 @@ def parse(values: Mapping[str, object], stack: str) -> Settings:
     return settings.resolved()
 
 
-def _path(location: tuple[int | str, ...]) -> str:
+def _at(location: tuple[int | str, ...], line: str) -> str:
+    """The line below its path; one that begins with the path of a part joins it."""
     path = ".".join(str(part) for part in location if part != "[key]")
-    return f"{path}: " if path else ""
+    return path + ("." if re.match(r"[a-z_.]+: ", line) else ": ") + line if path else line
 
 
 def _message(kind: str, message: str) -> str:

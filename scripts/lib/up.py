@@ -19,7 +19,9 @@ URLS = {
     "minio_console_url": "MinIO console",
     "dask_dashboard_url": "Dask dashboard",
 }
-"""Stack output to what it opens."""
+"""Stack output on the host's loopback to what it opens."""
+PUBLIC = {"public_url": "Prefect", "public_storage_console_url": "MinIO console"}
+"""Stack output by the proxy to what it opens."""
 
 
 def up(wanted: str | None, *, yes: bool) -> int:
@@ -86,7 +88,11 @@ def ending(stack: str, outputs: dict[str, Any], afar: list[str] | None) -> str:
         afar: the ssh command to where the URLs are, where that is another machine than the user's.
     """
     urls = {title: outputs[name] for name, title in URLS.items() if name in outputs}
-    lines = [f"{title:14} {url}" for title, url in urls.items()]
+    public = {title: outputs[name] for name, title in PUBLIC.items() if name in outputs}
+    lines = [f"{title:14} {', '.join(filter(None, [public.get(title), url]))}" for title, url in urls.items()]
+    if "prefect_api_auth_string" in outputs:
+        shown = f"scripts/pulumi stack --stack {stack} output prefect_api_auth_string --show-secrets"
+        lines.append(f"{'password':14} Prefect's, as user:password: {shown}")
     if afar and urls:
         ports = [url.rsplit(":", 1)[-1].rstrip("/") for url in urls.values()]
         forwards = [word for port in ports for word in ("-L", f"{port}:127.0.0.1:{port}")]

@@ -130,15 +130,15 @@ def test_a_switch_of_the_mode_is_refused_both_ways(name: str, section: str, exte
     [
         (
             {"minio": {"mode": "external"}},
-            "minio: external: mode external needs to know where it is and who may use it. Name both there",
+            "minio.external: mode external needs to know where it is and who may use it. Name both there",
         ),
         (
             {"postgres": {"external": DATABASE}},
-            "postgres: external: with mode managed it would not be used. Remove it, or set mode: external",
+            "postgres.external: with mode managed it would not be used. Remove it, or set mode: external",
         ),
         (
             {"minio": {**MINIO, "data_directory": "/data"}},
-            "minio: data_directory: the external store keeps its own data; it would not be used. Remove it",
+            "minio.data_directory: the external store keeps its own data; it would not be used. Remove it",
         ),
         (
             {"minio": {**MINIO, "external": {**STORE, "endpoint": "https://s3.example/bucket"}}},

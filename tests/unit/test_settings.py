@@ -67,12 +67,12 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
         ),
         (
             {"host": {"ssh_options": {"ProxyJump": "bastion"}}},
-            "host: ssh_options: they are for an ssh:// address, and would not be used. Remove them",
+            "host.ssh_options: they are for an ssh:// address, and would not be used. Remove them",
         ),
         (
             {"host": {"address": "tcp://host.example.com:2376"}},
             (
-                "host: tls_directory: without TLS everyone who can reach the port would own the host. Name the "
+                "host.tls_directory: without TLS everyone who can reach the port would own the host. Name the "
                 "directory with ca.pem, cert.pem and key.pem, or use an ssh:// address"
             ),
         ),
@@ -172,12 +172,12 @@ def problems(values: Mapping[str, object], stack: str = "dev") -> list[str]:
         ),
         (
             {"flows": {"g": {**GREETINGS, "path": "flows/none"}}},
-            "flows.g: path: flows/none is no directory; there would be no code to run. Name an existing one",
+            "flows.g.path: flows/none is no directory; there would be no code to run. Name an existing one",
         ),
         (
             {"flows": {"g": {**GREETINGS, "deployments": {"d": {"entrypoint": "no.py:f"}}}}},
             (
-                "flows.g: deployments.d.entrypoint: flows/greetings/no.py does not exist; every run would fail. Mend "
+                "flows.g.deployments.d.entrypoint: flows/greetings/no.py does not exist; every run would fail. Mend "
                 "the file's name"
             ),
         ),

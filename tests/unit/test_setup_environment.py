@@ -1,6 +1,7 @@
 """State backend and passphrase: ours only where the user has none; the lock of the packages; what up says."""
 
 import http.server
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -131,3 +132,5 @@ def test_the_ending_names_the_urls_and_the_forwards_over_ssh() -> None:
     assert "MinIO" not in text
     assert "scripts/down --purge" in text
     assert "ssh -N" not in ending("dev", outputs, None)
+    text = ending("dev", outputs | {"public_url": "https://tasks.example.com"}, None)
+    assert re.search(r"^Prefect +https://tasks\.example\.com, http://127", text, re.MULTILINE)
