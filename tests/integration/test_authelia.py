@@ -1,0 +1,212 @@
+"""The Authelia that is built here, on the configuration and users that are rendered for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import urllib3
+from argon2 import PasswordHasher
+
+from components.authelia_config import DATABASE, NOTIFICATIONS, Configured, configuration, users
+from settings import AuthSettings, ProxySettings
+from settings.images import BUILT_AUTHELIA
+from tests.integration.ports import free_port
+from toolchain.artefacts import artefact, built
+
+START_SECONDS: Final = 20
+DOMAIN: Final = "example.com"
+PORTAL: Final = f"https://auth.{DOMAIN}/"
+PASSWORD: Final = "an open door"
+TRIES: Final = 3
+"""Wrong passwords until a user is shut out."""
+
+
+@dataclass(frozen=True)
+class RunningAuthelia:
+    """An Authelia, asked as Caddy asks it."""
+
+    port: int
+    notifications: Path
+    page: bytes
+
+    def ask(self, path: str, host: str, cookie: str = "", **body: object) -> urllib3.BaseHTTPResponse:
+        """Pass a browser's request on to it, as a proxy does."""
+        headers = {
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": f"{host}.{DOMAIN}",
+            "X-Forwarded-Uri": "/",
+            "X-Forwarded-Method": "GET",
+            "Accept": "text/html",
+            "Cookie": cookie,
+        }
+        url = f"http://127.0.0.1:{self.port}{path}"
+        if body:
+            return urllib3.request("POST", url, json=body, headers=headers, timeout=20)
+        return urllib3.request("GET", url, headers=headers, redirect=False, timeout=20)
+
+    def log_in(self, user: str, password: str = PASSWORD) -> str | None:
+        """The session's cookie; None where the log-in is refused."""
+        answer = self.ask("/api/firstfactor", "auth", username=user, password=password, keepMeLoggedIn=False)
+        return answer.headers["Set-Cookie"].partition(";")[0] if answer.status == 200 else None
+
+    def verify(self, host: str, cookie: str = "") -> urllib3.BaseHTTPResponse:
+        """What Caddy does with every request to a guarded host."""
+        return self.ask(f"/api/verify?rd={PORTAL}", host, cookie)
+
+
+@pytest.fixture(scope="module", name="program")
+def _program() -> str:
+    binary = artefact("authelia")
+    if not built(binary):
+        pytest.fail(f"{binary.path} is missing: run `scripts/toolchain authelia` (about {binary.minutes} minutes)")
+    return str(binary.path)
+
+
+@pytest.fixture(scope="module", name="authelia")
+def _authelia(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAuthelia]:
+    directory, port = tmp_path_factory.mktemp("authelia"), free_port()
+    command = [program, "--config", str(_rendered(directory))]
+    environment = {
+        "PATH": os.environ["PATH"],
+        # What is about the container: elsewhere here.
+        "AUTHELIA_SERVER_HOST": "127.0.0.1",
+        "AUTHELIA_SERVER_PORT": str(port),
+        "AUTHELIA_STORAGE_LOCAL_PATH": str(directory / Path(DATABASE).name),
+        "AUTHELIA_NOTIFIER_FILESYSTEM_FILENAME": str(directory / Path(NOTIFICATIONS).name),
+        **_secrets(directory),
+    }
+    with (
+        (directory / "log").open("ab") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            page = _wait(f"http://127.0.0.1:{port}/", process, directory / "log")
+            yield RunningAuthelia(port, directory / Path(NOTIFICATIONS).name, page)
+        finally:
+            process.terminate()
+
+
+def _settings() -> AuthSettings:
+    hashed = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
+    people: Mapping[str, Mapping[str, Any]] = {
+        "ada": {"groups": ["admins"]},
+        "bob": {},
+        "eve": {"groups": ["admins"], "disabled": True},
+        "guessed": {},
+    }
+    return AuthSettings.model_validate(
+        {
+            "mode": "managed",
+            "users": {
+                name: {"email": f"{name}@{DOMAIN}", "password_hash": hashed, **more} for name, more in people.items()
+            },
+            "access": {"tasks": {"groups": ["admins", "others"]}, "storage_console": {"policy": "two_factor"}},
+        }
+    )
+
+
+def _rendered(directory: Path) -> Path:
+    people, file = directory / "users.yml", directory / "configuration.yml"
+    people.write_text(users(_settings()))
+    proxy = ProxySettings.model_validate({"mode": "managed", "domain": DOMAIN})
+    file.write_text(configuration(Configured(BUILT_AUTHELIA, _settings(), proxy, "door", str(people), None)))
+    return file
+
+
+def _secrets(directory: Path) -> dict[str, str]:
+    files = {name: directory / name for name in ("JWT_SECRET", "SESSION_SECRET", "STORAGE_ENCRYPTION_KEY")}
+    for file in files.values():
+        file.write_text(secrets.token_hex(32))
+    return {f"AUTHELIA_{name}_FILE": str(file) for name, file in files.items()}
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> bytes:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            answer = urllib3.request("GET", url, headers={"X-Forwarded-Proto": "https"}, retries=False, timeout=2)
+        except urllib3.exceptions.HTTPError:
+            time.sleep(0.1)
+            continue
+        if answer.status == 200:
+            return answer.data
+    pytest.fail(f"Authelia did not get ready at {url} within {START_SECONDS} s:\n{log.read_text()[-2000:]}")
+
+
+def test_the_rendered_configuration_is_valid(program: str, tmp_path: Path) -> None:
+    command = [program, "validate-config", "--config", str(_rendered(tmp_path))]
+    done = subprocess.run(command, env=_secrets(tmp_path), capture_output=True, text=True, timeout=30, check=True)
+    assert "without errors" in done.stdout
+    assert "warning" not in done.stdout
+
+
+def test_it_is_the_version_that_it_is_configured_for(program: str) -> None:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert told.split()[-1] == "v" + ".".join(map(str, BUILT_AUTHELIA))
+
+
+def test_people_log_in_by_its_page(authelia: RunningAuthelia) -> None:
+    (script,) = re.findall(r'src="\./(static/js/index\.[^"]+\.js)"', authelia.page.decode())
+    answer = authelia.ask(f"/{script}", "auth")
+    assert answer.status == 200
+    assert "javascript" in answer.headers["Content-Type"]
+    assert b"username-textfield" in answer.data
+
+
+def test_a_stranger_is_sent_to_the_portal(authelia: RunningAuthelia) -> None:
+    answer = authelia.verify("tasks")
+    assert answer.status == 302
+    assert answer.headers["Location"].startswith(f"{PORTAL}?rd=https%3A%2F%2Ftasks.{DOMAIN}%2F")
+
+
+def test_a_user_of_a_group_comes_in_and_is_named(authelia: RunningAuthelia) -> None:
+    answer = authelia.verify("tasks", authelia.log_in("ada") or "")
+    assert answer.status == 200
+    assert (answer.headers["Remote-User"], answer.headers["Remote-Groups"]) == ("ada", "admins")
+
+
+def test_a_user_of_no_group_does_not(authelia: RunningAuthelia) -> None:
+    cookie = authelia.log_in("bob")
+    assert cookie
+    assert authelia.verify("tasks", cookie).status == 403
+
+
+def test_a_host_that_no_rule_names_is_closed(authelia: RunningAuthelia) -> None:
+    assert authelia.verify("other", authelia.log_in("ada") or "").status == 403
+
+
+def test_a_password_alone_is_not_two_factors(authelia: RunningAuthelia) -> None:
+    assert authelia.verify("storage-console", authelia.log_in("ada") or "").status == 302
+
+
+def test_the_link_that_enrols_a_second_factor_is_written_to_a_file(authelia: RunningAuthelia) -> None:
+    cookie = authelia.log_in("ada") or ""
+    assert authelia.ask("/api/secondfactor/totp/identity/start", "auth", cookie, nothing=None).status == 200
+    text = authelia.notifications.read_text()
+    assert f"ada@{DOMAIN}" in text
+    assert f"{PORTAL}one-time-password/register?token=" in text
+
+
+@pytest.mark.parametrize(("user", "password"), [("ada", "wrong"), ("eve", PASSWORD), ("nobody", PASSWORD)])
+def test_wrong_passwords_and_disabled_users_are_refused(authelia: RunningAuthelia, user: str, password: str) -> None:
+    assert authelia.log_in(user, password) is None
+
+
+def test_who_guesses_is_shut_out_for_a_while(authelia: RunningAuthelia) -> None:
+    assert authelia.log_in("guessed")
+    for _ in range(TRIES):
+        assert authelia.log_in("guessed", "wrong") is None
+    assert authelia.log_in("guessed") is None, "the right password comes too late"
+
+
+def test_nobody_resets_a_password(authelia: RunningAuthelia) -> None:
+    assert authelia.ask("/api/reset-password/identity/start", "auth", username="ada").status == 404
