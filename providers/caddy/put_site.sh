@@ -4,7 +4,8 @@
 #
 # put_site.sh FILE CADDYFILE BYTES [HOST...]
 #   BYTES: how many are read; 0 removes FILE
-#   HOST: Caddy's configuration must name it, or CADDYFILE does not import FILE
+#   HOST: Caddy's configuration must name it with FILE and not without, else CADDYFILE does not import FILE, or has
+#     routes of its own for it
 # The exit codes are read in site_file.py.
 set -u
 umask 077
@@ -15,10 +16,12 @@ new=$beside.new
 old=$beside.old   # what FILE was,
 none=$beside.none # or that there was none
 
+configured() { case $config in *"\"$1\""*) ;; *) return 1 ;; esac }
 adapt() { config=$(caddy adapt --config "$caddyfile" --adapter caddyfile); }
 reload() { caddy reload --config "$caddyfile" --adapter caddyfile; }
 
 restore() {
+  rm -f "$new"
   if [ -e "$old" ]; then mv -f "$old" "$file"; else rm -f "$file" "$none"; fi
 }
 
@@ -40,24 +43,33 @@ if ! [ -e "$old" ] && ! [ -e "$none" ]; then
 fi
 trap 'refuse 67' HUP INT TERM
 
+# Nothing of this is served before the reload.
+: > "$file" || refuse 65
+adapt || refuse 68
+case $config in *'"admin":{"disabled":true'*) refuse 69 ;; esac
 if [ "$bytes" -gt 0 ]; then
+  for host; do
+    if configured "$host"; then
+      echo "$host" >&2
+      refuse 70
+    fi
+  done
   mv -f "$new" "$file" || refuse 65
-  adapt || refuse 68
+  adapt || refuse 71
+  for host; do
+    if ! configured "$host"; then
+      echo "$host" >&2
+      refuse 72
+    fi
+  done
 else
   rm -f "$new" "$file" || refuse 65
-  if ! adapt 2> /dev/null; then
-    : > "$file" # A Caddyfile that imports it by its whole name needs one.
-    adapt || refuse 68
-  fi
+  adapt 2> /dev/null || : > "$file" # A Caddyfile that imports it by its whole name needs one.
 fi
-case $config in *'"admin":{"disabled":true'*) refuse 69 ;; esac
-for host; do
-  case $config in *"\"$host\""*) ;; *) refuse 70 ;; esac
-done
 if ! reload; then
   restore
   # For the case that it was done nevertheless, and only the answer got lost.
   reload > /dev/null 2>&1
-  exit 71
+  exit 73
 fi
 rm -f "$old" "$none"

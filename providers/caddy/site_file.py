@@ -31,12 +31,15 @@ REFUSALS: Final = {
     65: "the file can't be written: {said}. Let the user that the container runs as write to {directory}.",
     66: "the connection broke while it was sent. Run the command again.",
     67: "it was told to stop. Run the command again.",
-    68: "Caddy refuses {caddyfile} with it: {said}. Mend what it names; what was served before still is.",
+    68: "Caddy refuses {caddyfile} even without it: {said}. Mend what it names; what was served before still is.",
     69: "Caddy can't be reloaded, since {caddyfile} says `admin off`. Take that out and restart the container once; "
     "or have the routes as text only, and put them there by hand.",
-    70: "{caddyfile} does not import it, so Caddy would not serve {hosts}. Add the line "
+    70: "{caddyfile} has routes of its own for {said}, and Caddy would serve only one of the two. Take them out there, "
+    "or choose another host.",
+    71: "Caddy refuses it: {said}. Mend what it names; what was served before still is.",
+    72: "{caddyfile} does not import it, so Caddy would not serve {said}. Add the line "
     "`import {directory}/*{suffix}` to it, outside of all braces.",
-    71: "Caddy could not be reloaded: {said}. What was served before still is.",
+    73: "Caddy could not be reloaded: {said}. What was served before still is.",
 }
 """Exit codes of put_site.sh."""
 NO_ADMIN: Final = "connection refused"
@@ -62,7 +65,7 @@ class SiteFileArgs(Args[EngineConnection]):
     content: pulumi.Input[str]
     """Sites, as in a Caddyfile. Secret as a whole."""
     hosts: Sequence[str]
-    """Host names that Caddy must serve with it."""
+    """Host names that Caddy serves with it, and not without."""
     credentials: pulumi.Input[Sequence[str]] = ()
     """What in the content Caddy's words may not show."""
 
@@ -159,7 +162,6 @@ def _refusal(said: Said, args: SiteFileArgs) -> str:
         caddyfile=args.caddyfile,
         directory=path.parent,
         suffix=path.suffix,
-        hosts=", ".join(args.hosts),
     )
 
 

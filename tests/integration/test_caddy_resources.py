@@ -159,10 +159,36 @@ def test_what_caddy_refuses_is_taken_back(caddy: RunningCaddy, line: str, said: 
     engine.destroy()
 
 
-def test_hosts_that_are_there_already_are_refused(caddy: RunningCaddy) -> None:
-    program = program_for(caddy, content=caddy.site(THEIRS, "ours"), hosts=[THEIRS])
-    with served(caddy, (THEIRS, "theirs")):
-        assert "ambiguous site definition" in failing(lambda: Engine(SiteFileProvider()).up(program))
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_hosts_that_are_served_already_are_refused(caddy: RunningCaddy, scheme: str) -> None:
+    """Even where they are written in another way, which Caddy takes for another site."""
+    engine, program = Engine(SiteFileProvider()), program_for(caddy)
+    engine.up(program)
+    [host], [secret] = program["hosts"], program["credentials"]
+    content = f"{program['content']}{caddy.site(THEIRS, 'ours').replace('http://', scheme)}"
+    with served(caddy, (THEIRS, "theirs"), (host, secret)):
+        text = failing(lambda: engine.up(program | {"content": content, "hosts": [host, THEIRS]}), secret)
+    assert f"{CONFIGURATION}/Caddyfile has routes of its own for {THEIRS}" in text
+    assert caddy.file(program["path"]).read_text() == text_of(program)
+    assert left_behind(caddy) == []
+    engine.destroy()
+
+
+def test_a_caddyfile_that_is_broken_itself_is_named(tmp_path: Path) -> None:
+    with running_caddy(tmp_path) as caddy:
+        engine, program = Engine(SiteFileProvider()), program_for(caddy)
+        engine.up(program)
+        good = caddy.caddyfile.read_text()
+        caddy.caddyfile.write_text(f"{good}nonsense {{\n\tnonsense\n}}\n")
+        newer = program | {"content": caddy.site(program["hosts"][0], "newer")}
+        for call in (lambda: engine.up(newer), engine.destroy):
+            text = failing(call, *program["credentials"])
+            assert f"Caddy refuses {CONFIGURATION}/Caddyfile even without it" in text
+            assert "unrecognized directive: nonsense" in text
+            assert caddy.file(program["path"]).read_text() == text_of(program)
+            assert left_behind(caddy) == []
+        caddy.caddyfile.write_text(good)
+        assert engine.up(newer) == "update"
 
 
 @pytest.mark.parametrize("imports", ["", f"{CONFIGURATION}/elsewhere/*.caddy"])
