@@ -30,13 +30,16 @@ def run(
     timeout: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    given: str = "",
 ) -> str:
     """Run a program quietly and return its standard output.
+
+    `given` is its standard input: where secrets belong, as arguments can be read by everybody.
 
     Raises:
         Failure: as `finish`, or it ends with another code than 0 (the last lines of its output follow).
     """
-    ended = finish(argv, timeout=timeout, env=env, cwd=cwd)
+    ended = finish(argv, timeout=timeout, env=env, cwd=cwd, given=given)
     if ended.code:
         tail = "\n".join(f"  {line}" for line in (ended.output + ended.errors).strip().splitlines()[-TAIL:])
         raise Failure(f"`{' '.join(map(str, argv))}` ended with {ended.code}:\n{tail}")
@@ -49,8 +52,9 @@ def finish(
     timeout: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    given: str = "",
 ) -> Ended:
-    """Run a program quietly to its end, whatever that is.
+    """Run a program quietly to its end, whatever that is; `given` is its standard input.
 
     Raises:
         Failure: it can't be started, or takes longer than timeout seconds; then it and its children are ended.
@@ -59,7 +63,7 @@ def finish(
     try:
         with subprocess.Popen(
             words,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -68,7 +72,7 @@ def finish(
             start_new_session=True,
         ) as process:
             try:
-                output, errors = process.communicate(timeout=timeout)
+                output, errors = process.communicate(given, timeout=timeout)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise

@@ -112,11 +112,16 @@ class Settings:
     """The first host, whose loopback the stack's URLs are on, where that is not this machine."""
 
 
-def settings(stack: str) -> Settings:
-    """Read a stack's settings file with the YAML reader that the program has."""
+def configuration(stack: str) -> Mapping[str, Any]:
+    """Read the configuration in a stack's settings file, with the YAML reader that the program has."""
     reader = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])) or {}, sys.stdout)"
     content = json.loads(run([VENV / "bin" / "python", "-c", reader, tracked(stack)], timeout=30))
-    config = content.get("config") or {}
+    return _mapping(content.get("config"))
+
+
+def settings(stack: str) -> Settings:
+    """Read what the scripts must know from a stack's settings file."""
+    config = configuration(stack)
     images = _mapping(config.get(f"{PROJECT}:images"))
     data_directory = _mapping(config.get(f"{PROJECT}:minio")).get("data_directory")
     host = _mapping(config.get(f"{PROJECT}:host"))
@@ -172,8 +177,8 @@ class Stack:
         self.name = name
         self.env = env
 
-    def pulumi(self, *words: str) -> str:
-        """Run a quiet Pulumi command on this stack and return its output."""
+    def pulumi(self, *words: str, given: str = "") -> str:
+        """Run a quiet Pulumi command on this stack, with `given` as its standard input, and return its output."""
         argv = [
             "pulumi",
             *words,
@@ -185,7 +190,7 @@ class Stack:
             "--cwd",
             str(ROOT),
         ]
-        return run(argv, timeout=SECONDS, env=self.env)
+        return run(argv, timeout=SECONDS, env=self.env, given=given)
 
     def ensure(self) -> bool:
         """Make the stack where it does not exist, and select it; say whether it is new."""
