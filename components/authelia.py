@@ -19,6 +19,7 @@ from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from settings import AuthSettings, ProxySettings
 
 CONFIGURATION: Final = "/config/configuration.yml"
+AUTHORITIES: Final = "/config/certificates"
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,19 @@ class Authelia(pulumi.ComponentResource):
             secrets["STORAGE_POSTGRES_PASSWORD"] = database.password
         if settings.smtp and settings.smtp.password:
             secrets["NOTIFIER_SMTP_PASSWORD"] = settings.smtp.password.get_secret_value()
-        files = {key: SecretFile(f"authelia-{key.lower()}", secret) for key, secret in secrets.items()}
+        secret_files = {key: SecretFile(f"authelia-{key.lower()}", secret) for key, secret in secrets.items()}
 
+        ca_bundle = args.images.settings.ca_bundle
+        authorities = {f"{AUTHORITIES}/ca-bundle.crt": ca_bundle.read_text()} if ca_bundle else {}
+        configured = Configured(
+            version=version,
+            settings=settings,
+            proxy=args.proxy,
+            session=qualified("session"),
+            users=users_file.path,
+            database=database,
+            authorities=AUTHORITIES if authorities else None,
+        )
         self.container = container(
             name,
             ServiceArgs(
@@ -75,16 +87,12 @@ class Authelia(pulumi.ComponentResource):
                 memory_setting="auth.memory_mb",
                 # By name: else the official image's entrypoint changes the user, for which it has no right here.
                 command=["authelia", "--config", CONFIGURATION],
-                env={f"AUTHELIA_{key}_FILE": file.path for key, file in files.items()},
+                env={f"AUTHELIA_{key}_FILE": file.path for key, file in secret_files.items()},
                 volumes={
                     DATA: data_volume(f"{name}-data", {"path": DATA, "auth.storage": settings.storage.value}, child)
                 },
-                files={
-                    CONFIGURATION: configuration(
-                        Configured(version, settings, args.proxy, qualified("session"), users_file.path, database)
-                    )
-                },
-                secret_files=[users_file, *files.values()],
+                files={CONFIGURATION: configuration(configured), **authorities},
+                secret_files=[users_file, *secret_files.values()],
                 health=http_health(PORT, "/api/health"),
             ),
             child,

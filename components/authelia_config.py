@@ -41,6 +41,8 @@ class Configured:
     """Path of the file with the users."""
     database: Database | None
     """Where second factors and failed attempts are kept; None: in a file."""
+    authorities: str | None
+    """Path of a directory with certificates of authorities that a mail server's may be from."""
 
     @property
     def _present(self) -> bool:
@@ -81,8 +83,12 @@ def configuration(of: Configured) -> str:
         # A mail server that is down must not keep people out.
         "notifier": {"disable_startup_check": True, **_notifier(of)},
     }
-    own = {} if of._present else {"default_redirection_url": proxy.url(proxy.tasks)}
-    return _text({"theme": "auto", **own, **sections})
+    top = {"theme": "auto"}
+    if of.authorities:
+        top["certificates_directory"] = of.authorities
+    if not of._present:
+        top["default_redirection_url"] = proxy.url(proxy.tasks)
+    return _text({**top, **sections})
 
 
 def users(settings: AuthSettings) -> str:

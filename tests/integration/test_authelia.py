@@ -118,7 +118,8 @@ def _rendered(directory: Path) -> Path:
     people, file = directory / "users.yml", directory / "configuration.yml"
     people.write_text(users(_settings()))
     proxy = ProxySettings.model_validate({"mode": "managed", "domain": DOMAIN})
-    file.write_text(configuration(Configured(BUILT_AUTHELIA, _settings(), proxy, "door", str(people), None)))
+    of = Configured(BUILT_AUTHELIA, _settings(), proxy, "door", str(people), database=None, authorities=None)
+    file.write_text(configuration(of))
     return file
 
 

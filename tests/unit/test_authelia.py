@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -39,7 +40,9 @@ def auth(**more: object) -> AuthSettings:
 def told(
     version: tuple[int, ...], settings: AuthSettings | None = None, database: Database | None = None
 ) -> dict[str, Any]:
-    text = configuration(Configured(version, settings or auth(), PROXY, "door-session", "/root/users.yml", database))
+    text = configuration(
+        Configured(version, settings or auth(), PROXY, "door-session", "/root/users.yml", database, authorities=None)
+    )
     content: dict[str, Any] = json.loads(text)
     return content
 
@@ -214,6 +217,14 @@ def test_the_users_are_a_secret_file() -> None:
     file = next(each for each in uploads if revealed(each)["file"] == path)
     assert is_secret(file) or is_secret(file["content"])
     assert json.loads(revealed(file)["content"]) == json.loads(users(auth()))
+
+
+def test_a_mail_server_may_have_a_certificate_of_the_companys_authority(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("-----BEGIN CERTIFICATE-----\n")
+    given = files(container(declared(auth(smtp=SMTP), {"ca_bundle": str(bundle)})))
+    directory = json.loads(given["/config/configuration.yml"])["certificates_directory"]
+    assert given[f"{directory}/ca-bundle.crt"] == bundle.read_text()
 
 
 def test_it_runs_without_rights_on_caddys_network() -> None:
