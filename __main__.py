@@ -90,8 +90,9 @@ if on.orion:
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
 
 if settings.proxy.serves:
-    authelia_database = postgres.authelia if on.orion else None
-    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, authelia_database)
+    database = postgres.authelia if on.orion else None
+    served = [*([server] if on.orion else []), *([store] if on.minio else [])]
+    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, database, served)
     outputs |= FrontDoor("front-door", door_args, host).outputs
 
 export(outputs)

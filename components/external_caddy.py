@@ -25,6 +25,9 @@ class ExternalCaddyArgs:
     """Part of a Caddyfile."""
     authorization: pulumi.Output[str]
     """Value of the header in the routes that opens Prefect's API, such as `Basic YWRtaW46...`."""
+    behind: Sequence[pulumi.Resource]
+    """What the routes lead to. It is made first: where Caddy refuses the routes, Pulumi begins nothing more, and a
+    container that is replaced at that moment would be gone until the next time."""
 
 
 class ExternalCaddy(pulumi.ComponentResource):
@@ -44,6 +47,6 @@ class ExternalCaddy(pulumi.ComponentResource):
                 # The credential alone: Caddy may quote it without its scheme.
                 credentials=args.authorization.apply(lambda value: [value.rpartition(" ")[2]]),
             ),
-            pulumi.ResourceOptions(parent=self),
+            pulumi.ResourceOptions(parent=self, depends_on=args.behind),
         )
         self.register_outputs({})

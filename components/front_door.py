@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -33,6 +34,8 @@ class FrontDoorArgs:
     """Value of the header that opens Prefect's API."""
     database: Database | None
     """Authelia's, where it has one in the stack's Postgres."""
+    behind: Sequence[pulumi.Resource]
+    """What is served."""
 
 
 class FrontDoor(pulumi.ComponentResource):
@@ -55,9 +58,8 @@ class FrontDoor(pulumi.ComponentResource):
             self.outputs["caddyfile"] = text
             if proxy.external:
                 hosts = [str(urlsplit(address).hostname) for address in sites(_routes(args, ""))]
-                ExternalCaddy(
-                    "caddy", ExternalCaddyArgs(proxy.external, args.host, hosts, text, args.authorization), child
-                )
+                caddy_args = ExternalCaddyArgs(proxy.external, args.host, hosts, text, args.authorization, args.behind)
+                ExternalCaddy("caddy", caddy_args, child)
         self.register_outputs({})
 
 

@@ -49,6 +49,13 @@ def test_the_routes_go_into_that_caddy() -> None:
     assert not {"caddy", "authelia"} & set(containers(resources))
 
 
+def test_what_they_lead_to_comes_first() -> None:
+    resources = recorded()
+    servers = {r.urn for r in resources if r.kind == "Container" and r.name in {"prefect-server", "minio"}}
+    assert len(servers) == 2
+    assert servers <= site_file(resources).depends_on
+
+
 def test_the_credential_is_in_secrets_alone() -> None:
     file = site_file(recorded())
     assert is_secret(file.inputs["content"])
