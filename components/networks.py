@@ -22,7 +22,7 @@ class Network:
 
 
 class Networks(pulumi.ComponentResource):
-    """The article's four networks, and one that only the database and the server join."""
+    """The article's four networks, and one that only the database and its servers join."""
 
     prefect: Network
     minio: Network

@@ -9,6 +9,7 @@ import pulumi
 import pytest
 
 from components import image
+from settings import AuthEndpoint, ImageSettings
 from tests.unit.recorder import Recorded, record
 
 pytestmark = pytest.mark.usefixtures("_project")
@@ -100,3 +101,48 @@ def test_a_missing_artefact_names_the_command(monkeypatch: pytest.MonkeyPatch) -
 def test_a_stack_of_minio_alone_builds_nothing_else() -> None:
     alone = {"orion": False, "agent": False, "cli": False, "dask": False}
     assert set(images({"images": BUILD, "profiles": alone})) == {"base", "minio"}
+
+
+def front_door(source: str) -> dict[str, Any]:
+    user = {"email": "ada@example.com", "password_hash": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"}
+    return {
+        "images": {"source": source},
+        "proxy": {"mode": "managed", "domain": "example.com"},
+        "auth": {"mode": "managed", "users": {"ada": user}},
+    }
+
+
+def test_the_front_doors_servers_are_built_on_debian_with_their_programs() -> None:
+    built = {r.name: r for r in record(front_door("build"), secret=("auth",)) if r.kind == "RemoteImage"}
+    for name in ("caddy", "authelia"):
+        assert built[name].inputs["build"]["buildArgs"]["BASE"] == built["base"].inputs["name"]
+        assert sorted(path.name for path in context(name).iterdir()) == ["Dockerfile", name]
+
+
+def test_the_front_doors_servers_are_pulled_by_digest() -> None:
+    pulled = {r.name: r for r in record(front_door("registry"), secret=("auth",)) if r.kind == "RemoteImage"}
+    for name in ("caddy", "authelia"):
+        assert "build" not in pulled[name].inputs
+        assert "@sha256:" in pulled[name].inputs["name"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "endpoint"),
+    [
+        ({}, AuthEndpoint.FORWARD_AUTH),
+        ({"source": "build"}, AuthEndpoint.VERIFY),
+        ({"authelia": "authelia/authelia:4.37.5"}, AuthEndpoint.VERIFY),
+        ({"authelia": "ghcr.io/authelia/authelia:v4.38@sha256:0"}, AuthEndpoint.FORWARD_AUTH),
+        ({"authelia": "registry.example:5000/authelia:4.40.1-rc1"}, AuthEndpoint.FORWARD_AUTH),
+    ],
+)
+def test_how_authelia_is_asked_goes_by_its_version(settings: dict[str, Any], endpoint: AuthEndpoint) -> None:
+    assert ImageSettings.model_validate(settings).authelia_endpoint is endpoint
+
+
+@pytest.mark.parametrize(
+    "reference", ["authelia/authelia", "authelia/authelia:latest", "registry.example:5000/authelia:4"]
+)
+def test_an_authelia_of_no_told_version_is_refused(reference: str) -> None:
+    with pytest.raises(ValueError, match="does not say a version, and Authelia's configuration differs"):
+        ImageSettings.model_validate({"authelia": reference})
