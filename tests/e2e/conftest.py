@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.environment import Done, Environment, environment
+from tests.e2e.front_door import FrontDoor, front_door_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ def first_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstUp]:
 @pytest.fixture
 def env(first_up: FirstUp) -> Environment:
     return first_up.env
+
+
+@pytest.fixture(scope="session")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
+    """A stack behind Caddy and Authelia."""
+    yield from front_door_of(tmp_path_factory.mktemp("front"))
 
 
 @contextmanager

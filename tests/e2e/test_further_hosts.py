@@ -20,6 +20,7 @@ import yaml
 from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 
+from tests.e2e.certificates import certificates
 from tests.e2e.environment import NAMESPACE, ROOT, Environment, clone_and_home, docker, shipped
 from tests.e2e.hosts import Host, hosts, scanned
 
@@ -61,26 +62,13 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for host in (first, second):
             firewall(host)
         first.docker("network", "create", SHARED)
-        certificates(directory, first.private_address)
+        certificates(directory, f"IP:{first.private_address}")
         (root / "their-ca.pem").write_bytes((directory / "ca.crt").read_bytes())
         # The same for both stacks, so that the second one's builds are in the engine's cache.
         settings["images"] = {"source": "build", "ca_bundle": "their-ca.pem"}
         far = Environment(root, "far", home, dict(settings), first.docker)
         guest = Environment(root, "guest", home, dict(settings), first.docker)
         yield Site(directory, first, second, neighbour, far, guest)
-
-
-def certificates(directory: Path, address: str) -> None:
-    """ca.crt; private.key and public.crt for a server at `address`."""
-    (directory / "san").write_text(f"subjectAltName=IP:{address}\n")
-    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=theirs"]
-    sign = ["openssl", "x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-    for argv in (
-        [*new, "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt"],
-        [*new, "-keyout", "private.key", "-out", "request"],
-        [*sign, "-in", "request", "-extfile", "san", "-out", "public.crt"],
-    ):
-        subprocess.run(argv, cwd=directory, check=True, capture_output=True, timeout=60)
 
 
 def firewall(host: Host) -> None:
