@@ -48,8 +48,11 @@ class ExternalProxySettings(Model):
     @field_validator("snippet", "caddyfile")
     @classmethod
     def _is_whole(cls, path: PurePosixPath) -> PurePosixPath:
-        if not path.is_absolute():
-            raise ValueError(f"{path} is a path in the container, and must begin with /. Give the whole path")
+        if not re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", path.as_posix()):
+            raise ValueError(
+                f"{path} is no whole path in the container of letters, digits, dots and dashes, as an import "
+                "in a Caddyfile has it. Write one such as /etc/caddy/sites/prefect.caddy"
+            )
         return path
 
 

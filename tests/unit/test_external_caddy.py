@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from providers.docker_cli import command
+from settings import SettingsError
 from tests.unit.recorder import Recorded, is_secret, plain, record, revealed
 from tests.unit.test_components import BUILD, containers
 
@@ -73,6 +75,13 @@ def test_without_a_container_nothing_is_written() -> None:
     assert "SiteFile" not in {r.kind for r in resources}
 
 
+@pytest.mark.parametrize("path", ["sites/prefect.caddy", "/etc/caddy/../x.caddy", "/etc/caddy/my sites/x.caddy", "/"])
+@pytest.mark.parametrize("setting", ["snippet", "caddyfile"])
+def test_paths_that_caddy_could_not_import_fail_in_preview(setting: str, path: str) -> None:
+    with pytest.raises(SettingsError, match=rf"proxy\.external\.{setting}: .* is no whole path in the container"):
+        recorded(proxy={**PROXY, "external": {"container": "caddy", setting: path}})
+
+
 def test_an_engine_over_ssh_is_asked_where_it_runs() -> None:
     options = {"IdentityFile": "key"}
     connection = site_file(recorded(host={"address": "ssh://ops@host", "ssh_options": options})).inputs["connection"]
@@ -88,3 +97,7 @@ def test_an_engine_over_tls_is_asked_from_here(tmp_path: Path) -> None:
     host = {"address": "tcp://host:2376", "forward": "ssh://ops@host", "tls_directory": str(tmp_path)}
     connection = site_file(recorded(host=host)).inputs["connection"]
     assert connection == {"server": "host", "url": "tcp://host:2376", "tls_directory": str(tmp_path)}
+    words = command(connection["url"], ["ps"], tls_directory=connection["tls_directory"])
+    assert words[:4] == ["docker", "--host", "tcp://host:2376", "--tlsverify"]
+    assert f"{tmp_path}/key.pem" in words
+    assert words[-1] == "ps"
