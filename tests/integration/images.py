@@ -32,11 +32,15 @@ def _made(name: str, artefact_name: str, *arguments: str) -> str:
     digest = hashlib.sha256("\0".join([binary.key, *arguments]).encode())
     for file in files:
         digest.update(file.read_bytes())
-    reference = f"prefect-environment-tests/{name}:{digest.hexdigest()[:12]}"
+    repository = f"prefect-environment-tests/{name}"
+    reference = f"{repository}:{digest.hexdigest()[:12]}"
     if not docker("image", "ls", "--quiet", reference):
         with tempfile.TemporaryDirectory() as context:
             for file in [*files, binary.path]:
                 shutil.copy2(file, context)
             given = [word for argument in arguments for word in ("--build-arg", argument)]
             docker("build", "--quiet", "--tag", reference, *given, context)
+        for superseded in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
+            if superseded != reference:
+                docker("image", "rm", superseded, ok=False)  # One that a container uses stays.
     return reference
