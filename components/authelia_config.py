@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components.postgres import Database
-from settings import AuthSettings, ProxySettings, SmtpSettings
+from settings import AuthEndpoint, AuthSettings, ProxySettings, SmtpSettings
 
 PORT: Final = 9091
 DATA: Final = "/data"
@@ -110,7 +110,11 @@ def users(settings: AuthSettings) -> str:
 
 
 def _server(of: Configured) -> Section:
-    return {"address": f"tcp://:{PORT}/"} if of._present else {"host": "0.0.0.0", "port": PORT}  # noqa: S104
+    if not of._present:
+        return {"host": "0.0.0.0", "port": PORT}  # noqa: S104
+    # By default it takes a password with each request, too, where nothing throttles guessing.
+    by_session = {"implementation": "ForwardAuth", "authn_strategies": [{"name": "CookieSession"}]}
+    return {"address": f"tcp://:{PORT}/", "endpoints": {"authz": {AuthEndpoint.FORWARD_AUTH.value: by_session}}}
 
 
 def _session(of: Configured) -> Section:

@@ -105,7 +105,14 @@ def test_the_session_since_4_38(version: tuple[int, ...]) -> None:
     ]
     assert not {"domain", "remember_me_duration"} & content["session"].keys()
     assert "default_redirection_url" not in content
-    assert content["server"] == {"address": "tcp://:9091/"}
+    assert content["server"]["address"] == "tcp://:9091/"
+
+
+@pytest.mark.parametrize("version", [NEXT, OFFICIAL])
+def test_nothing_but_a_session_opens_a_host(version: tuple[int, ...]) -> None:
+    assert told(version)["server"]["endpoints"]["authz"] == {
+        "forward-auth": {"implementation": "ForwardAuth", "authn_strategies": [{"name": "CookieSession"}]}
+    }
 
 
 @pytest.mark.parametrize(
