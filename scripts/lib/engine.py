@@ -35,8 +35,11 @@ class Engine:
         ssh_options: Mapping[str, object] | None = None,
         tls_directory: str | None = None,
         prepared: bool = False,
+        setting: str = "host",
     ) -> None:
         self.host = host
+        self.setting = setting
+        """Path of the host's settings: `host`, or `hosts.<name>` for a further one."""
         self.prepared = prepared
         """Whether `pulumi up` installs it where there is none."""
         self.via = ssh.ssh_host(host, ssh_options or {}) if host.startswith("ssh://") else None
@@ -62,15 +65,18 @@ class Engine:
                 raise
         raise Failure(str(meaning))
 
-    def follow(self, *words: str) -> subprocess.Popen[str]:
-        """Start a docker command that goes on until its input is closed or this process ends."""
+    def follow(self, *words: str, shown: bool = False) -> subprocess.Popen[str]:
+        """Start a docker command that goes on until it is done, its input is closed or this process ends.
+
+        `shown`: what it prints goes where this process prints, instead of into a pipe and nowhere.
+        """
         argv = self._argv(words)
         if self.via:
             # Without a terminal, the far side is not ended with the near one.
-            argv[-1] = f"{argv[-1]} & cat >/dev/null; kill $!"
-        return subprocess.Popen(
-            argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+            until_closed = "{ cat <&3; kill $followed; } >/dev/null 2>&1"
+            argv[-1] = f"exec 3<&0; {argv[-1]} & followed=$!; {until_closed} & wait $followed"
+        output, errors = (None, None) if shown else (subprocess.PIPE, subprocess.DEVNULL)
+        return subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=output, stderr=errors, text=True)
 
     def _argv(self, words: Sequence[str]) -> list[str]:
         return docker_cli.command(self.host, words, via=self.via, tls_directory=self._tls_directory)

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from providers.ssh import SshHost, ssh_host
-from scripts.lib import engine, network
+from scripts.lib import engine, network, tools
 from scripts.lib.engine import Engine
+from scripts.lib.environment import pulumi_environment
 from scripts.lib.paths import LOCAL, ROOT, VENV
 from scripts.lib.process import run
 from scripts.lib.ui import Failure
@@ -125,16 +126,16 @@ def settings(stack: str) -> Settings:
     images = _mapping(config.get(f"{PROJECT}:images"))
     data_directory = _mapping(config.get(f"{PROJECT}:minio")).get("data_directory")
     host = _mapping(config.get(f"{PROJECT}:host"))
-    first = _engine(host)
-    further = [_mapping(each) for each in _mapping(config.get(f"{PROJECT}:hosts")).values()]
+    first = _engine("host", host)
+    further = {name: _mapping(each) for name, each in _mapping(config.get(f"{PROJECT}:hosts")).items()}
     return Settings(
         artefacts=_artefacts(config) if images.get("source") == "build" else (),
-        engines=(first, *map(_engine, further)),
+        engines=(first, *(_engine(f"hosts.{name}", each) for name, each in further.items())),
         variables={} if host.get("address") else engine.variables(first.host),
         data_directory=PurePosixPath(data_directory) if isinstance(data_directory, str) else None,
         private_addresses={
             str(each["address"]): str(each["private_address"])
-            for each in (host, *further)
+            for each in (host, *further.values())
             if "address" in each and "private_address" in each
         },
         via=_via(first.host, host),
@@ -151,12 +152,13 @@ def _artefacts(config: Mapping[str, Any]) -> tuple[str, ...]:
     return ("rootfs", "minio", *managed)
 
 
-def _engine(host: Mapping[str, Any]) -> Engine:
+def _engine(setting: str, host: Mapping[str, Any]) -> Engine:
     return Engine(
         engine.host(host.get("address")),
         ssh_options=_mapping(host.get("ssh_options")),
         tls_directory=host.get("tls_directory"),
         prepared=host.get("prepare") is True,
+        setting=setting,
     )
 
 
@@ -215,9 +217,10 @@ class Stack:
         state: dict[str, Any] = json.loads(self.pulumi("stack", "export"))
         return state
 
-    def outputs(self) -> dict[str, Any]:
-        """Return the stack's outputs; what is secret stays hidden."""
-        outputs: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json"))
+    def outputs(self, *, show_secrets: bool = False) -> dict[str, Any]:
+        """Return the stack's outputs; what is secret stays hidden where it is not asked for."""
+        shown = ["--show-secrets"] if show_secrets else []
+        outputs: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json", *shown))
         return outputs
 
     def secret(self, output: str) -> str:
@@ -228,6 +231,21 @@ class Stack:
         """Remove the stack from the backend; its settings file stays, its untracked copy goes."""
         self.pulumi("stack", "rm", "--yes", "--preserve-config")
         (LOCAL / tracked(self.name).name).unlink(missing_ok=True)
+
+
+def found(wanted: str | None) -> Stack:
+    """Return a stack that exists, for commands that only look.
+
+    Raises:
+        Failure: nothing was set up here, there is no such stack, or several are there and none was asked for.
+    """
+    if not tools.cli() or not VENV.exists():
+        raise Failure("It is not set up yet: run scripts/setup.")
+    env = pulumi_environment()
+    name = choose(wanted, env).name
+    if name not in existing(env):
+        raise Failure(f"There is no stack {name}; scripts/up makes it.")
+    return Stack(name, env)
 
 
 def resources(state: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
