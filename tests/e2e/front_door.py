@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import argon2
 import httpx
 
+from scripts.lib.user_entry import HASHER
 from tests.e2e.environment import NAMESPACE, Done, Environment, docker, environment, run
 from tests.e2e.names.sitecustomize import lead_below
 
@@ -133,7 +133,7 @@ def front_door_of(directory: Path) -> Iterator[FrontDoor]:
         proxy={"mode": "managed", "domain": DOMAIN, "certificates": "internal", "address": ADDRESS},
         auth={"mode": "managed", "users": people, "access": {"tasks": access, "storage_console": access}},
     ):  # fmt: skip
-        set_secrets(env, {f"auth.users.{name}.password_hash": argon2.PasswordHasher().hash(PASSWORD) for name in USERS})
+        set_secrets(env, {f"auth.users.{name}.password_hash": HASHER.hash(PASSWORD) for name in USERS})
         env.up()
         yield FrontDoor(env, authority(env, directory))
 
