@@ -26,6 +26,7 @@ cat "$1" || exit
 MISSING: Final = 64
 UNFINISHED: Final = 65
 
+NOT_RELOADED: Final = 73
 REFUSALS: Final = {
     64: "there is no caddy command in it. Name Caddy's own container in `container`.",
     65: "the file can't be written: {said}. Let the user that the container runs as write to {directory}.",
@@ -39,7 +40,7 @@ REFUSALS: Final = {
     71: "Caddy refuses it: {said}. Mend what it names; what was served before still is.",
     72: "{caddyfile} does not import it, so Caddy would not serve {said}. Add the line "
     "`import {directory}/*{suffix}` to it, outside of all braces.",
-    73: "Caddy could not be reloaded: {said}. What was served before still is.",
+    NOT_RELOADED: "Caddy could not be reloaded: {said}. What was served before still is.",
 }
 """Exit codes of put_site.sh."""
 NO_ADMIN: Final = "connection refused"
@@ -151,7 +152,7 @@ def _beside(path: str) -> str:
 
 
 def _refusal(said: Said, args: SiteFileArgs) -> str:
-    if NO_ADMIN in said.last:
+    if said.code == NOT_RELOADED and NO_ADMIN in said.last:
         return (
             f"Caddy runs without its admin API, so it can't be reloaded: {said.last}. Take `admin off` out of "
             f"{args.caddyfile} if it is there, and restart the container once."
