@@ -123,13 +123,18 @@ class Engine:
         return dict(line.split(" ", 1) for line in lines.splitlines())
 
     def images(self, project: str, stack: str) -> dict[str, list[str]]:
-        """Map the ids of a stack's images to their tags; none for an image whose tag went to a newer one."""
+        """Map the ids of a stack's images to their tags; none for an image whose tag went to a newer one.
+
+        By name, too: the newer Docker provider gives what the engine itself builds no labels.
+        """
         found: dict[str, list[str]] = {}
-        lines = self.docker("image", "ls", "--no-trunc", *_labelled(project, stack), "--format", "{{json .}}")
-        for image in map(json.loads, lines.splitlines()):
-            tags = found.setdefault(image["ID"], [])
-            if image["Repository"] != "<none>" and image["Tag"] != "<none>":
-                tags.append(f"{image['Repository']}:{image['Tag']}")
+        for chosen in (_labelled(project, stack), ["--filter", f"reference={project}-{stack}/*"]):
+            lines = self.docker("image", "ls", "--no-trunc", *chosen, "--format", "{{json .}}")
+            for image in map(json.loads, lines.splitlines()):
+                tags = found.setdefault(image["ID"], [])
+                tag = f"{image['Repository']}:{image['Tag']}"
+                if "<none>" not in tag and tag not in tags:
+                    tags.append(tag)
         return found
 
     def remove(self, kind: str, names: Sequence[str]) -> None:

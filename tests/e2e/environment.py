@@ -314,6 +314,7 @@ def remove_all(env: Environment) -> None:
     ):
         for name in env.objects(kind):
             docker(*command, name, ok=False)
-    listed = docker("image", "ls", "--quiet", "--filter", f"label={LABEL}.stack={env.stack}").split()
+    found = (f"label={LABEL}.stack={env.stack}", f"reference={NAMESPACE}-{env.stack}/*")
+    listed = [image for by in found for image in docker("image", "ls", "--quiet", "--filter", by).split()]
     for image in dict.fromkeys(listed):  # By id: one that was pulled by digest has no tag.
         docker("image", "rm", "--force", "--no-prune", image, ok=False)
