@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.environment import Environment, docker, eventually
+from tests.e2e.environment import NAMESPACE, Environment, docker, eventually
 
 pytestmark = pytest.mark.xdist_group("first")
 
@@ -86,7 +88,11 @@ def test_a_stopped_container_survives_a_preview_with_refresh(env: Environment) -
         docker("start", name)
 
 
-def test_an_edited_recipe_makes_a_new_image_and_up_removes_the_old_one(env: Environment) -> None:
+def test_an_edited_recipe_makes_a_new_image_and_up_removes_the_old_one(env: Environment, tmp_path: Path) -> None:
+    # As the newer Docker provider leaves one: without labels.
+    tarfile.open(tmp_path / "empty.tar", "w").close()
+    unlabelled = f"{NAMESPACE}-{env.stack}/minio:older"
+    docker("import", str(tmp_path / "empty.tar"), unlabelled)
     recipe = env.root / "images/minio/docker-entrypoint.sh"
     text = recipe.read_text()
     before = {image for image in env.objects("image") if "/minio:" in image}
@@ -96,6 +102,7 @@ def test_an_edited_recipe_makes_a_new_image_and_up_removes_the_old_one(env: Envi
         after = {image for image in env.objects("image") if "/minio:" in image}
         assert len(after) == 1
         assert after.isdisjoint(before)
+        assert not docker("image", "ls", "--quiet", unlabelled)
     finally:
         recipe.write_text(text)
         env.up()
