@@ -41,7 +41,7 @@ class _Recipe:
 
 _RECIPES = {
     "actionlint": _Recipe("linter of GitHub workflows", "", 1, 200),
-    "authelia": _Recipe("Authelia server", "authelia", 4, 2500),
+    "authelia": _Recipe("Authelia server", "authelia", 5, 1500),
     "caddy": _Recipe("Caddy server", "caddy", 3, 2000),
     "docker-plugin": _Recipe("Docker plugin of Pulumi", "", 2, 2000),
     "language-python": _Recipe("Python language host of Pulumi", "", 1, 800),
