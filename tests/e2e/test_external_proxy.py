@@ -110,11 +110,7 @@ class Outer:
         docker("exec", CADDY, "caddy", "reload", "--config", "/etc/caddy/Caddyfile")
 
     def _as_a_browser(self, label: str) -> str:
-        """A page, asked for once more where the connection was closed without an answer.
-
-        Each of Caddy's configurations listens on a socket of its own: what the kernel has given to the old one, and that
-        did not accept yet, is lost in a reload.
-        """
+        """A page, asked for once more where the connection was closed without an answer: a reload may do that."""
         try:
             return self.get(label).text
         except (httpx.RemoteProtocolError, httpx.ReadError):

@@ -45,8 +45,7 @@ class RunningCaddy:
 
     def get(self, host: str) -> str | None:
         """What it answers to a request for a host's page; None where it has no such host."""
-        # Once more where the connection was closed without an answer, as browsers do: a reload closes those on which
-        # nothing was asked yet.
+        # Once more where the connection was closed without an answer, as browsers do: a reload may do that.
         url, again = f"http://127.0.0.1:{self.port}/", urllib3.Retry(connect=0, read=1)
         answer = urllib3.request("GET", url, headers={"Host": host, "Connection": "close"}, retries=again, timeout=5)
         return answer.data.decode() or None
