@@ -39,6 +39,7 @@ OPEN_SECONDS: Final = 60.0
 """Bound on opening a forward, should ssh's own limits have been raised."""
 
 CLOSE_SECONDS: Final = 5.0
+LOOPBACK: Final = "127.0.0.1"
 PORT_TRIES: Final = 3
 READY: Final = "forwarding"
 
@@ -93,16 +94,21 @@ def typed(host: SshHost, *more: str) -> list[str]:
     return [word for word in words(SshHost(address=host["address"], options=given), *more) if word != "--"]
 
 
-def forwarded(host: SshHost, port: int) -> int:
-    """Return a port on this machine's loopback that leads to `port` on the host's.
+def forwarded(host: SshHost, port: int, address: str = LOOPBACK) -> int:
+    """Return a port on this machine's loopback that leads to `port` at one of the host's addresses, its loopback.
 
     The forward is opened when it is first asked for, shared by all threads of the process, opened anew when it
-    broke, and ends with the process, however that ends.
+    broke, on the same port if that is free, and ends with the process, however that ends.
 
     Raises:
         HostError: it can't be opened.
     """
-    return _forwards.get(host, port).open()
+    return _forwards.get(host, f"{address}:{port}").open()
+
+
+def is_open(host: SshHost, port: int) -> bool:
+    """Say whether a forward that was asked for still leads to `port` on the host's loopback."""
+    return _forwards.get(host, f"{LOOPBACK}:{port}").is_open()
 
 
 def explained(host: SshHost, said: str) -> HostError | None:
@@ -178,9 +184,9 @@ _MEANINGS: Final = (
 class _Forward:
     """One ssh process that listens on a port of ours."""
 
-    def __init__(self, host: SshHost, port: int) -> None:
+    def __init__(self, host: SshHost, target: str) -> None:
         self._host = host
-        self._port = port
+        self._target = target
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._local = 0
@@ -189,7 +195,7 @@ class _Forward:
     def open(self) -> int:
         asked = time.monotonic()
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            if not self._lives():
                 if self._failure and self._failure[0] > asked:
                     # It failed for another thread while this one waited: it would only fail again.
                     raise HostError(str(self._failure[1]), passing=self._failure[1].passing)
@@ -199,6 +205,13 @@ class _Forward:
                     self._failure = (time.monotonic(), error)
                     raise
             return self._local
+
+    def is_open(self) -> bool:
+        with self._lock:
+            return self._lives()
+
+    def _lives(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
         with self._lock:
@@ -210,7 +223,7 @@ class _Forward:
     def _started(self) -> tuple[subprocess.Popen[bytes], int]:
         said = ""
         for _ in range(PORT_TRIES):
-            local = _free_port()
+            local = self._local or _free_port()
             with tempfile.TemporaryFile("w+") as errors:
                 process = self._ssh(local, errors)
                 if _is_ready(process):
@@ -219,7 +232,8 @@ class _Forward:
                 errors.seek(0)
                 said = errors.read().strip()
             if "forwarding" not in said.lower():
-                break  # Else somebody took the port meanwhile.
+                break
+            self._local = 0  # Somebody took the port meanwhile.
         address = self._host["address"]
         last = said.splitlines()[-1] if said else f"no answer within {OPEN_SECONDS:g} s"
         raise explained(self._host, said) or HostError(f"{address}: ssh failed: {last}", passing=True)
@@ -227,7 +241,7 @@ class _Forward:
     def _ssh(self, local: int, errors: IO[str]) -> subprocess.Popen[bytes]:
         # In place of -N a command that ends when its input does: with this process, even a killed one, goes the
         # pipe, with the pipe `cat`, with it ssh.
-        forward = ["-T", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{local}:127.0.0.1:{self._port}"]
+        forward = ["-T", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{local}:{self._target}"]
         return subprocess.Popen(
             [*words(self._host, *forward), f"echo {READY}; exec cat"],
             stdin=subprocess.PIPE,
@@ -241,14 +255,14 @@ class _Forwards:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, tuple[str, ...], int], _Forward] = {}
+        self._known: dict[tuple[str, tuple[str, ...], str], _Forward] = {}
 
-    def get(self, host: SshHost, port: int) -> _Forward:
+    def get(self, host: SshHost, target: str) -> _Forward:
         with self._lock:
             if not self._known:
                 atexit.register(self.close)
-            key = (host["address"], tuple(host["options"]), port)
-            return self._known.setdefault(key, _Forward(host, port))
+            key = (host["address"], tuple(host["options"]), target)
+            return self._known.setdefault(key, _Forward(host, target))
 
     def close(self) -> None:
         with self._lock:

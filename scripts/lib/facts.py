@@ -1,0 +1,481 @@
+"""What is to be seen of a stack: its hosts, containers, servers and certificates, each asked once and for seconds only.
+
+The dataclasses are the shape of `scripts/status --json`, described in docs/status.md: fields are added, never renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from httpx import HTTPError
+from minio.error import MinioException
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType, WorkPool
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectException
+from prefect.types import DateTime
+
+from providers.connection import (
+    CredentialsError,
+    MinioConnection,
+    PrefectConnection,
+    UnreachableError,
+    probing,
+    reachable,
+)
+from providers.minio.server import MinioClient, MinioServer
+from providers.prefect.server import PrefectServer
+from providers.ssh import HostError, SshHost, forwarded
+from scripts.lib import stacks
+from scripts.lib.engine import Engine
+from scripts.lib.recovery import CONTAINER
+from scripts.lib.stacks import PROJECT, Stack
+from scripts.lib.ui import Failure
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+LABEL = "prefect-environment"
+ENGINE_SECONDS = 15.0
+"""How long one docker command may take; ssh gives a dead host up before."""
+API_SECONDS = 5.0
+"""How long one request to a server of the stack may take."""
+HTTPS_PORT = 443
+EXECS = 4
+"""Commands in containers of one host at a time: sshd turns some away when ten sign in at once."""
+STORAGE = "prefect-environment:index:FlowStorage"
+DOORS = ("public_url", "public_api_url", "public_storage_url", "public_storage_console_url")
+"""Outputs that are URLs of the front door."""
+MISSING = "missing"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system of a host that the stack writes to."""
+
+    place: str
+    """`containers and volumes` for the engine's data directory, else a directory of the host."""
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Host:
+    """A Docker host."""
+
+    name: str
+    """Path of its settings: `host` or `hosts.<name>`."""
+    address: str
+    engine: str | None
+    """Version; None where it does not answer."""
+    error: str | None
+    disks: tuple[Disk, ...]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that the stack's state has, or that bears its marks."""
+
+    name: str
+    """Logical name, such as `minio`."""
+    host: str
+    """The host's `name`."""
+    in_state: bool
+    on_demand: bool
+    """Whether it is started by hand, as the CLI box is."""
+    state: str
+    """Docker's: created, running, paused, restarting, exited, dead; `missing`; `unknown` where the host is silent."""
+    health: str | None
+    """starting, healthy or unhealthy; None without a health check."""
+    exit_code: int | None
+    """Of the last end; None while it runs."""
+    started_at: datetime | None
+    restarts: int
+    """By the engine, since it was made."""
+    out_of_memory_kills: int
+    """Processes that the kernel ended for want of memory since the container started."""
+    memory_setting: str
+    """What to raise then."""
+    pool: str | None
+    """The work pool that it serves."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A work pool."""
+
+    name: str
+    paused: bool
+    paused_queues: tuple[str, ...]
+    workers_online: int
+    running: int
+    """Flow runs."""
+    due: int
+    """Flow runs that could start now, late ones included."""
+    late: int
+    late_since: datetime | None
+    """When the first late one should have started."""
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """The Prefect server."""
+
+    url: str
+    version: str | None
+    """None where it does not answer."""
+    error: str | None
+    pools: tuple[Pool, ...]
+
+
+@dataclass(frozen=True)
+class Dask:
+    """The Dask scheduler."""
+
+    url: str
+    workers: int | None
+    """None where it does not answer."""
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """MinIO, or another S3 store."""
+
+    url: str
+    bucket: str
+    used_bytes: int | None
+    """As MinIO counted last, which it does in the background; None where it has not yet, or is another's."""
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The certificate of a host of the front door."""
+
+    host: str
+    not_before: datetime | None
+    not_after: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of it; parts that are switched off are None or empty."""
+
+    stack: str
+    looked_at: datetime
+    hosts: tuple[Host, ...]
+    containers: tuple[Container, ...]
+    prefect: Prefect | None
+    dask: Dask | None
+    minio: Store | None
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the state says of a container."""
+
+    provider: str
+    """Logical name of the Docker provider that made it."""
+    on_demand: bool
+    memory_setting: str
+    pool: str | None
+    listens: Mapping[int, str]
+    """Published port to the address that it is published on."""
+
+
+def look(stack: Stack) -> Facts:
+    """Ask everybody at once.
+
+    Raises:
+        Failure: the stack's state can't be read.
+    """
+    with ThreadPoolExecutor() as threads:
+        shown = threads.submit(stack.outputs, show_secrets=True)
+        settings = threads.submit(stacks.settings, stack.name)
+        state = stack.deployment()
+        outputs = shown.result()
+        via, engines = settings.result().via, settings.result().engines
+        wanted = wanted_containers(state)
+        hosts = [threads.submit(_host, engine, stack.name, wanted) for engine in engines]
+        doors = [threads.submit(_certificate, *door, via) for door in _doors(outputs, wanted)]
+        prefect = threads.submit(_prefect, outputs, via) if "prefect_api_url" in outputs else None
+        dask = threads.submit(_dask, outputs, via) if "dask_dashboard_url" in outputs else None
+        minio = threads.submit(_store, outputs, _bucket(state), via) if "minio_url" in outputs else None
+        seen = [each.result() for each in hosts]
+        return Facts(
+            stack=stack.name,
+            looked_at=datetime.now(UTC),
+            hosts=tuple(host for host, _ in seen),
+            containers=tuple(sorted((each for _, there in seen for each in there), key=lambda each: each.name)),
+            prefect=prefect.result() if prefect else None,
+            dask=dask.result() if dask else None,
+            minio=minio.result() if minio else None,
+            certificates=tuple(each.result() for each in doors),
+        )
+
+
+def wanted_containers(state: Mapping[str, Any]) -> dict[str, Wanted]:
+    """Return what an exported state says of the stack's containers, by logical name."""
+    found = {}
+    for resource in stacks.resources(state, CONTAINER):
+        inputs = resource["inputs"]
+        labels = {each["label"]: each["value"] for each in inputs.get("labels") or []}
+        command = inputs.get("command") or []
+        found[labels[f"{LABEL}.name"]] = Wanted(
+            provider=resource["provider"].split("::")[-2],
+            on_demand=inputs.get("start") is False,
+            memory_setting=labels.get(f"{LABEL}.memory-setting", "its memory_mb"),
+            pool=command[command.index("--pool") + 1] if "--pool" in command else None,
+            listens={int(each["external"]): each.get("ip", "") for each in inputs.get("ports") or []},
+        )
+    return found
+
+
+def _bucket(state: Mapping[str, Any]) -> str:
+    return next((str(each["outputs"]["bucket"]) for each in stacks.resources(state, STORAGE)), "")
+
+
+def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> tuple[Host, list[Container]]:
+    provider = "docker" if engine.setting == "host" else f"docker-host-{engine.setting.partition('.')[2]}"
+    ours = {name: each for name, each in wanted.items() if each.provider == provider}
+    try:
+        version = engine.docker("version", "--format", "{{.Server.Version}}", timeout=ENGINE_SECONDS).strip()
+        ids = list(engine.names("container", PROJECT, stack))
+        inspected = json.loads(engine.docker("inspect", *ids, timeout=ENGINE_SECONDS)) if ids else []
+    except Failure as failure:
+        error = str(failure).splitlines()[-1].strip()
+        silent = [_unseen(name, engine.setting, each, UNKNOWN) for name, each in ours.items()]
+        return Host(engine.setting, engine.host, None, error, ()), silent
+    with ThreadPoolExecutor(EXECS) as threads:
+        seen = list(threads.map(lambda each: _inside(engine, each), inspected))
+    names = [each["Config"]["Labels"][f"{LABEL}.name"] for each in inspected]
+    containers = [
+        _container(name, engine.setting, ours.get(name), each, inner.kills)
+        for name, each, inner in zip(names, inspected, seen, strict=True)
+    ]
+    missing = [_unseen(name, engine.setting, each, MISSING) for name, each in ours.items() if name not in names]
+    # One file system is seen by many.
+    disks = {each.total_bytes: each for inner in reversed(seen) for each in reversed(inner.disks)}
+    return Host(engine.setting, engine.host, version, None, tuple(disks.values())), [*containers, *missing]
+
+
+def _unseen(name: str, host: str, wanted: Wanted, state: str) -> Container:
+    return Container(
+        name=name,
+        host=host,
+        in_state=True,
+        on_demand=wanted.on_demand,
+        state=state,
+        health=None,
+        exit_code=None,
+        started_at=None,
+        restarts=0,
+        out_of_memory_kills=0,
+        memory_setting=wanted.memory_setting,
+        pool=wanted.pool,
+    )
+
+
+def _container(name: str, host: str, wanted: Wanted | None, inspected: Mapping[str, Any], kills: int) -> Container:
+    now, labels = inspected["State"], inspected["Config"]["Labels"]
+    started = now["StartedAt"]
+    return Container(
+        name=name,
+        host=host,
+        in_state=wanted is not None,
+        on_demand=wanted is not None and wanted.on_demand,
+        state=now["Status"],
+        health=now["Health"]["Status"] if "Health" in now else None,
+        exit_code=None if now["Running"] else now["ExitCode"],
+        # Docker's time before the first start is in the year 1.
+        started_at=None if started.startswith("0001") else datetime.fromisoformat(started),
+        restarts=inspected["RestartCount"],
+        # Docker's own word is of the main process alone, and of its last end.
+        out_of_memory_kills=max(kills, int(now["OOMKilled"])),
+        memory_setting=labels.get(f"{LABEL}.memory-setting", "its memory_mb"),
+        pool=wanted.pool if wanted else None,
+    )
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is seen from inside of a container."""
+
+    kills: int = 0
+    disks: tuple[Disk, ...] = ()
+
+
+def _inside(engine: Engine, inspected: Mapping[str, Any]) -> Inside:
+    """Look from inside of a running container: no engine's API tells of a child's death or of the host's disk."""
+    if inspected["State"]["Status"] != "running":
+        return Inside()
+    places = {"/": "containers and volumes"}
+    for mount in inspected["Mounts"]:
+        places[mount["Destination"]] = mount["Source"] if mount["Type"] == "bind" else places["/"]
+    # Control groups of version 2, and of version 1.
+    counters = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null"
+    script = f'{counters}; df -P -k "$@"'
+    try:
+        said = engine.docker("exec", inspected["Id"], "sh", "-c", script, "sh", *places, timeout=ENGINE_SECONDS)
+    except Failure:
+        # It ended meanwhile, or its image has no shell; others tell of the disk.
+        return Inside()
+    return inside(said, places)
+
+
+def inside(said: str, places: Mapping[str, str]) -> Inside:
+    """Read a control group's counters and the lines of `df -P -k`.
+
+    Args:
+        said: both, one after the other.
+        places: path in the container to what it is called on the host, in df's order.
+    """
+    killed = re.search(r"^oom_kill (\d+)$", said, re.MULTILINE)
+    lines = re.findall(r"^\S.*?\s\d+\s+(\d+)\s+(\d+)\s+\d+%\s+/.*$", said, re.MULTILINE)
+    disks = [
+        # Less than the whole: some of it is only root's.
+        Disk(place, (int(used) + int(free)) * 1024, int(free) * 1024)
+        for place, (used, free) in zip(places.values(), lines, strict=False)
+    ]
+    return Inside(int(killed[1]) if killed else 0, tuple(disks))
+
+
+def _prefect(outputs: Mapping[str, Any], via: SshHost | None) -> Prefect:
+    url = outputs["prefect_api_url"]
+    connection = PrefectConnection(server="prefect", url=url, auth=outputs["prefect_api_auth_string"])
+    if via:
+        connection["via"] = via
+
+    def ask(client: SyncPrefectClient) -> Prefect:
+        pools = client.read_work_pools()
+        return Prefect(url, client.api_version(), None, tuple(_pool(client, pool) for pool in pools))
+
+    try:
+        return probing(PrefectServer(), [connection], ask, timeout=API_SECONDS)
+    except (UnreachableError, CredentialsError, HostError, HTTPError, PrefectException) as error:
+        return Prefect(url, None, _reason(error), ())
+
+
+def _pool(client: SyncPrefectClient, pool: WorkPool) -> Pool:
+    here = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool.name]))
+    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+    due = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=DateTime.now("UTC")),
+    )
+    late = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Late"])))
+    first = client.read_flow_runs(
+        flow_run_filter=late, work_pool_filter=here, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=1
+    )
+    return Pool(
+        name=pool.name,
+        paused=pool.is_paused,
+        paused_queues=tuple(each.name for each in client.read_work_queues(pool.name) if each.is_paused),
+        workers_online=sum(each.status == "ONLINE" for each in client.read_workers_for_work_pool(pool.name)),
+        running=client.count_flow_runs(flow_run_filter=running, work_pool_filter=here),
+        due=client.count_flow_runs(flow_run_filter=due, work_pool_filter=here),
+        late=client.count_flow_runs(flow_run_filter=late, work_pool_filter=here),
+        late_since=first[0].next_scheduled_start_time if first else None,
+    )
+
+
+def _dask(outputs: Mapping[str, Any], via: SshHost | None) -> Dask:
+    url = outputs["dask_dashboard_url"]
+    try:
+        # The user's proxy is not for loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{reachable(url, via)}/json/counts.json", timeout=API_SECONDS) as answer:
+            return Dask(url, int(json.load(answer)["workers"]), None)
+    except (OSError, ValueError, KeyError, HTTPException, HostError) as error:
+        return Dask(url, None, _reason(error))
+
+
+def _store(outputs: Mapping[str, Any], bucket: str, via: SshHost | None) -> Store:
+    url = outputs["minio_url"]
+    if "minio_root_user" not in outputs:
+        return _another_store(url, bucket)
+    connection = MinioConnection(
+        server="minio", url=url, access_key=outputs["minio_root_user"], secret_key=outputs["minio_root_password"]
+    )
+    if via:
+        connection["via"] = via
+
+    def ask(client: MinioClient) -> Store:
+        # Counted by MinIO in the background, so it costs the same however much there is.
+        told: str = client.admin.get_data_usage_info()  # type: ignore[no-untyped-call]
+        usage = json.loads(told).get("bucketsUsageInfo") or {}
+        return Store(url, bucket, usage.get(bucket, {}).get("size"), None)
+
+    try:
+        return probing(MinioServer(), [connection], ask, timeout=API_SECONDS)
+    except (UnreachableError, CredentialsError, HostError, MinioException, ValueError) as error:
+        return Store(url, bucket, None, _reason(error))
+
+
+def _another_store(url: str, bucket: str) -> Store:
+    """Whether somebody's own store is there; its key is in the settings alone."""
+    place = urlsplit(url)
+    try:
+        socket.create_connection((place.hostname, place.port or HTTPS_PORT), API_SECONDS).close()
+    except OSError as error:
+        return Store(url, bucket, None, _reason(error))
+    return Store(url, bucket, None, None)
+
+
+def _doors(outputs: Mapping[str, Any], wanted: Mapping[str, Wanted]) -> Iterator[tuple[str, int, str]]:
+    """Name and port of each host of the front door, and the address on the Docker host where it is served."""
+    portal = ["portal_url"] if "authelia" in wanted else []
+    for output in (*DOORS, *portal):
+        if output in outputs:
+            url = urlsplit(outputs[output])
+            port = url.port or HTTPS_PORT
+            # A Caddy that is there already listens on all addresses, for all we know.
+            address = wanted["caddy"].listens.get(port, "") if "caddy" in wanted else ""
+            yield str(url.hostname), port, address if address not in {"", "0.0.0.0"} else "127.0.0.1"  # noqa: S104
+
+
+def _certificate(host: str, port: int, address: str, via: SshHost | None) -> Certificate:
+    # It is read, not trusted: the time is all that is asked for, and an internal authority is nobody's to know.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        place = ("127.0.0.1", forwarded(via, port, address)) if via else (address, port)
+        with (
+            socket.create_connection(place, API_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
+    except (OSError, ValueError, HostError) as error:
+        return Certificate(host, None, None, _reason(error))
+    return Certificate(host, certificate.not_valid_before_utc, certificate.not_valid_after_utc, None)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CredentialsError):
+        return f"it refuses the stack's credential ({error})"
+    return str(error) if isinstance(error, HostError) else f"it does not answer ({error})"
