@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from scripts.lib.user_entry import HASHER
-from tests.e2e.environment import NAMESPACE, Done, Environment, docker, environment, run
+from tests.e2e.environment import NAMESPACE, ROOT, Done, Environment, docker, environment, run, shipped
 from tests.e2e.names.sitecustomize import lead_below
 
 DOMAIN: Final = "front.test"
@@ -31,6 +31,20 @@ USERS: Final[dict[str, dict[str, Any]]] = {
     "outside": {"groups": ["guests"]},
     "guessed": {"groups": [GROUP]},
 }
+TICKING: Final = "ticking"
+"""A flow that logs a line each second for a minute."""
+TICKS: Final = """
+import time
+
+from prefect import flow
+
+
+@flow(log_prints=True)
+def ticking() -> None:
+    for number in range(60):
+        print(f"tick {number}")
+        time.sleep(1)
+"""
 NAMES: Final = Path(__file__).parent / "names"
 
 
@@ -128,8 +142,13 @@ def front_door_of(directory: Path) -> Iterator[FrontDoor]:
     lead_below(DOMAIN, ADDRESS)
     access = {"groups": [GROUP]}
     people = {name: {"email": f"{name}@{DOMAIN}", **user} for name, user in USERS.items()}
+    code = directory / TICKING
+    code.mkdir()
+    (code / "ticking.py").write_text(TICKS)
+    ticking = {"path": str(code), "worker": "dask", "deployments": {"often": {"entrypoint": "ticking.py:ticking"}}}
     for env in environment(
         directory, "front", OFFSET,
+        flows={**shipped(ROOT, "dev-mirror")["flows"], TICKING: ticking},
         proxy={"mode": "managed", "domain": DOMAIN, "certificates": "internal", "address": ADDRESS},
         auth={"mode": "managed", "users": people, "access": {"tasks": access, "storage_console": access}},
     ):  # fmt: skip

@@ -231,7 +231,7 @@ def test_a_log_in_opens_both_hosts_until_the_log_out(front: FrontDoor) -> None:
         assert settings.json()["auth"] is None, "nobody is asked a second time"
         assert client.get(f"{front.url('tasks')}/api/admin/version").status_code == 200
         deployments = client.post(f"{front.url('tasks')}/api/deployments/filter", json={})
-        assert [each["name"] for each in deployments.raise_for_status().json()] == ["test-deployment"]
+        assert "test-deployment" in {each["name"] for each in deployments.raise_for_status().json()}
         assert b"MinIO" in client.get(front.url("storage-console")).content
         kept = client.cookies[front.session]
         assert client.post(f"{front.url('auth')}/api/logout", json={}).status_code == 200
