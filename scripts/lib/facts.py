@@ -115,6 +115,8 @@ class Container:
     """By the engine, since it was made."""
     out_of_memory_kills: int
     """Processes that the kernel ended for want of memory since the container started."""
+    ended_out_of_memory: bool
+    """Whether it was for want of memory that it ended last; Docker keeps that when it runs again."""
     memory_setting: str
     """What to raise then."""
     pool: str | None
@@ -295,6 +297,7 @@ def _unseen(name: str, host: str, wanted: Wanted, state: str) -> Container:
         started_at=None,
         restarts=0,
         out_of_memory_kills=0,
+        ended_out_of_memory=False,
         memory_setting=wanted.memory_setting,
         pool=wanted.pool,
     )
@@ -314,8 +317,8 @@ def _container(name: str, host: str, wanted: Wanted | None, inspected: Mapping[s
         # Docker's time before the first start is in the year 1.
         started_at=None if started.startswith("0001") else datetime.fromisoformat(started),
         restarts=inspected["RestartCount"],
-        # Docker's own word is of the main process alone, and of its last end.
-        out_of_memory_kills=max(kills, int(now["OOMKilled"])),
+        out_of_memory_kills=kills,
+        ended_out_of_memory=now["OOMKilled"],
         memory_setting=labels.get(f"{LABEL}.memory-setting", "its memory_mb"),
         pool=wanted.pool if wanted else None,
     )

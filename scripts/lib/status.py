@@ -26,6 +26,7 @@ EXPIRY = timedelta(days=14)
 EXPIRY_SHARE = 0.2
 """A certificate ends soon that has less than both left: Caddy renews when a third of the time is left."""
 STOPPED = frozenset({"created", "exited", "dead"})
+"""States in which a container does not run."""
 DASK_WORKER = "dask-worker-"
 
 
@@ -104,6 +105,7 @@ def _container_problem(each: Container, facts: Facts) -> tuple[str, str] | None:
     log = f"`scripts/logs {each.name} --tail 50 --stack {stack}`"
     age = facts.looked_at - each.started_at if each.started_at else RECENT
     service = not each.on_demand
+    again = each.restarts > 0 and age < RECENT
     verdicts = [
         (
             not each.in_state,
@@ -116,8 +118,8 @@ def _container_problem(each: Container, facts: Facts) -> tuple[str, str] | None:
             f"`scripts/pulumi up --refresh --stack {stack}` makes it again",
         ),
         (
-            each.out_of_memory_kills > 0,
-            f"it ran out of memory, and the kernel ended {_count(each.out_of_memory_kills, 'process')} in it",
+            each.out_of_memory_kills > 0 or (each.ended_out_of_memory and (again or each.state in STOPPED)),
+            f"it ran out of memory, and the kernel ended {_count(max(each.out_of_memory_kills, 1), 'process')} in it",
             # A raised limit may hold for the container as it runs, with its count.
             (
                 f"Raise {each.memory_setting} in Pulumi.{stack}.yaml, run `scripts/up --stack {stack}`, "
@@ -145,7 +147,7 @@ def _container_problem(each: Container, facts: Facts) -> tuple[str, str] | None:
             f"See {log}; `docker restart {whole}`{place}",
         ),
         (
-            each.restarts > 0 and age < RECENT,
+            again,
             f"it ended by itself and was started again {_span(age)} ago, {_count(each.restarts, 'time')} in all",
             f"See `scripts/logs {each.name} --since 2h --stack {stack}`",
         ),

@@ -43,6 +43,7 @@ def container(name: str, **changes: object) -> Container:
         started_at=NOW - timedelta(days=3),
         restarts=0,
         out_of_memory_kills=0,
+        ended_out_of_memory=False,
         memory_setting=f"{name}.memory_mb",
         pool="dask-pool" if name.startswith("prefect-worker") else None,
     )
@@ -153,6 +154,14 @@ CASES = {
             f"and let it count anew with `docker restart {WHOLE}dask-worker-1` on {SSH}."
         ),
     ),
+    "ended out of memory": (
+        with_container("minio", state="exited", health=None, exit_code=137, ended_out_of_memory=True),
+        "minio: it ran out of memory, and the kernel ended 1 process in it. Raise minio.memory_mb",
+    ),
+    "once more out of memory": (
+        with_container("minio", restarts=1, started_at=NOW - timedelta(minutes=20), ended_out_of_memory=True),
+        "minio: it ran out of memory, and the kernel ended 1 process in it. Raise minio.memory_mb",
+    ),
     "a stray": (
         with_container("stray", in_state=False),
         (
@@ -242,6 +251,7 @@ def test_a_problem_names_the_thing_what_it_means_and_what_mends_it(facts: Facts,
     "facts",
     [
         with_container("minio", restarts=2, started_at=NOW - timedelta(hours=2)),
+        with_container("minio", started_at=NOW - timedelta(minutes=1), ended_out_of_memory=True),
         with_container("minio", health="starting", started_at=NOW - timedelta(seconds=5)),
         with_container("prefect-cli", on_demand=True, state="exited", exit_code=0),
         with_disk(4000, 21),
