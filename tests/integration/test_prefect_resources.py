@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from providers.base import ProviderError
+from providers.prefect.automation import AutomationProvider
 from providers.prefect.block import BlockProvider
 from providers.prefect.deployment import DeploymentProvider, parameter_schema
 from providers.prefect.server import marked, unmarked
@@ -250,7 +251,87 @@ def deployment(prefect: RunningPrefect, tmp: Path) -> Case:
     )
 
 
-@pytest.fixture(params=[work_pool, work_queue, block, deployment], ids=lambda make: make.__name__)
+def automations(prefect: RunningPrefect, name: str) -> list[Props]:
+    found: list[Props] = prefect.api.post(
+        "/automations/filter", json={"automations": {"name": {"any_": [name]}}}
+    ).json()  # fmt: skip
+    return found
+
+
+def automation(prefect: RunningPrefect, _tmp: Path) -> Case:
+    name = unique("automation")
+    trigger: Props = {
+        "type": "event",
+        "posture": "Proactive",
+        "after": ["prefect.flow-run.heartbeat"],
+        "expect": ["prefect.flow-run.heartbeat", "prefect.flow-run.Completed", "prefect.flow-run.Crashed"],
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {"prefect.resource.role": "work-pool", "prefect.resource.name": ["a", "b"]},
+        "for_each": ["prefect.resource.id"],
+        "within": 150,
+    }
+    crash: Props = {"type": "change-flow-run-state", "state": "CRASHED", "message": "no heartbeat"}
+    stop: Props = {"type": "cancel-flow-run"}
+
+    def theirs(name: str) -> Props:
+        return {"name": name, "description": "somebody's", "trigger": trigger, "actions": [{"type": "do-nothing"}]}
+
+    def mine(name: str = name) -> list[Props]:
+        return [each for each in automations(prefect, name) if unmarked(each["description"])[1] == OWNER]
+
+    def holds(inputs: Props) -> bool:
+        [live] = mine(inputs["automation"])
+        given = inputs["trigger"]
+        return (
+            live["description"] == marked(inputs.get("description"), OWNER)
+            and live["trigger"]["within"] == given["within"]
+            and all(set(live["trigger"][key]) == set(given.get(key, ())) for key in ("after", "expect", "for_each"))
+            and all(
+                [action["type"] for action in live[key]] == [action["type"] for action in inputs.get(key, [])]
+                for key in ("actions", "actions_on_trigger", "actions_on_resolve")
+            )
+        )
+
+    def drift() -> None:
+        [live] = mine()
+        changed = {key: live[key] for key in ("name", "description", "enabled", "trigger")}
+        prefect.send("PUT", f"/automations/{live['id']}", changed | {"actions": [{"type": "do-nothing"}]})
+
+    return Case(
+        provider=AutomationProvider(),
+        inputs={
+            "connection": prefect.connection,
+            "automation": name,
+            "trigger": trigger,
+            "actions": [crash],
+            "actions_on_trigger": [],
+            "actions_on_resolve": [],
+        },
+        update={
+            "description": "for\n\nall",
+            "trigger": trigger | {"within": 30.5, "expect": ["prefect.flow-run.*"]},
+            "actions": [stop, crash],
+            "actions_on_trigger": [stop],
+            "actions_on_resolve": [stop],
+        },
+        replace={"automation": unique("automation")},
+        holds=lambda inputs: bool(mine(inputs["automation"])) and holds(inputs),
+        exists=lambda inputs: bool(automations(prefect, inputs["automation"])),
+        drift=drift,
+        vanish=lambda: prefect.send("DELETE", f"/automations/{mine()[0]['id']}"),
+        foreign=lambda: prefect.send("POST", "/automations/", theirs(name)),
+        invalid=[
+            ("automation", ""),
+            ("automation", " a"),
+            ("trigger", {"type": "metric"}),
+            ("actions", []),
+            ("actions", [{"state": "CRASHED"}]),
+            ("actions_on_resolve", [{}]),
+        ],
+    )
+
+
+@pytest.fixture(params=[work_pool, work_queue, block, deployment, automation], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, prefect_server: RunningPrefect, tmp_path: Path) -> Case:
     make: Callable[[RunningPrefect, Path], Case] = request.param
     return make(prefect_server, tmp_path)
@@ -331,6 +412,38 @@ class TestBlock:
         secret = secrets.token_hex(12)
         program = case.program(data={"settings": {"$ref": secret}, "$ref": {"block_document_id": secret}})
         failing(lambda: case.engine().up(program), secret)
+
+
+class TestAutomation:
+    def test_a_paused_one_stays_paused(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
+        case = automation(prefect_server, tmp_path)
+        engine, program = case.engine(), case.program()
+        engine.up(program)
+        [live] = automations(prefect_server, program["automation"])
+        assert live["enabled"]
+        prefect_server.send("PATCH", f"/automations/{live['id']}", {"enabled": False})
+        assert engine.refresh() == "same"
+        assert engine.up(program | case.update) == "update"
+        [after] = automations(prefect_server, program["automation"])
+        assert (after["id"], after["enabled"]) == (live["id"], False)
+
+    def test_another_one_of_its_name_is_left_alone(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
+        case = automation(prefect_server, tmp_path)
+        engine, program = case.engine(), case.program()
+        engine.up(program)
+        assert case.foreign is not None
+        case.foreign()
+        assert engine.refresh() == "same"
+        assert engine.up(program | case.update) == "update"
+        assert case.holds(program | case.update)
+        engine.destroy()
+        [theirs] = automations(prefect_server, program["automation"])
+        assert theirs["description"] == "somebody's"
+
+    def test_what_the_server_does_not_take_is_named(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
+        case = automation(prefect_server, tmp_path)
+        text = failing(lambda: case.engine().up(case.program(actions=[{"type": "no-such-action"}])))
+        assert "no-such-action" in text
 
 
 class TestDeployment:

@@ -21,6 +21,7 @@ FROZEN = {
     "dynamic/minio:PolicyAttachment": "providers.minio.policy_attachment.PolicyAttachment",
     "dynamic/minio:AccessKey": "providers.minio.access_key.AccessKey",
     "dynamic/minio:ObjectTree": "providers.minio.object_tree.ObjectTree",
+    "dynamic/prefect:Automation": "providers.prefect.automation.Automation",
     "dynamic/prefect:Block": "providers.prefect.block.Block",
     "dynamic/prefect:WorkPool": "providers.prefect.work_pool.WorkPool",
     "dynamic/prefect:WorkQueue": "providers.prefect.work_queue.WorkQueue",
