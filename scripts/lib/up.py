@@ -99,7 +99,7 @@ def ending(stack: str, outputs: dict[str, Any], afar: list[str] | None) -> str:
         lines.append(f"{'from afar':14} {shlex.join([afar[0], '-N', *forwards, *afar[1:]])}")
     lines += [
         f"{'kept':14} {where_state_is()}",
-        f"{'see':14} scripts/pulumi stack --stack {stack}, docker ps",
+        f"{'see':14} scripts/status --stack {stack}, scripts/logs --stack {stack}",
         f"{'change':14} edit Pulumi.{stack}.yaml or a flow, then scripts/up",
         f"{'stop':14} scripts/down (data stays)",
         f"{'remove':14} scripts/down --purge (data goes, too)",
