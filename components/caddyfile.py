@@ -19,8 +19,8 @@ IDENTITY: Final = "Remote-User Remote-Groups Remote-Name Remote-Email"
 
 PAGE: Final = ("X-Frame-Options SAMEORIGIN", "Referrer-Policy same-origin")
 """Headers of pages that people click in: no other site may frame them."""
-PREFECT_PAGE: Final = (*PAGE, "Content-Security-Policy \"frame-ancestors 'self'; connect-src 'self' data: blob:\"")
-"""Prefect's second UI would ask a service elsewhere for its configuration; graphs are drawn from data of their own."""
+PREFECT_PAGE: Final = (*PAGE, "Content-Security-Policy \"frame-ancestors 'self'; connect-src 'self'\"")
+"""Prefect's second UI would ask a service elsewhere for its configuration."""
 
 
 @dataclass(frozen=True)
