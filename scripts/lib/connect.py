@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +86,8 @@ class Ways:
         """Say when a forward is lost, and open it again."""
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=[done], daemon=True)
-        watcher.start()
+        with _uninterrupted():
+            watcher.start()
         try:
             yield
         finally:
@@ -124,13 +126,15 @@ def connect(wanted: str | None, command: Sequence[str], *, show_secrets: bool) -
     stack = stacks.found(wanted)
     ways = Ways(stack.outputs(show_secrets=True), stacks.settings(stack.name).via)
     try:
-        variables = list(ways.variables())
-        if command:
-            with ways.watched():
-                return _run(command, variables)
-        urls = [f"{title:16} {ways.url(output)}" for output, title in SERVERS.items() if output in ways.outputs]
+        with _uninterrupted():
+            variables = list(ways.variables())
+            opened = () if command else [each for each in SERVERS if each in ways.outputs]
+            urls = [f"{SERVERS[output]:16} {ways.url(output)}" for output in opened]
     except HostError as error:
         raise Failure(str(error)) from None
+    if command:
+        with ways.watched():
+            return _run(command, variables)
     exports = [_export(each, stack.name, show_secrets=show_secrets) for each in variables]
     say("\n".join([*urls, "", *exports, ""]))
     if ways.forwards:
@@ -140,6 +144,19 @@ def connect(wanted: str | None, command: Sequence[str], *, show_secrets: bool) -
     else:
         say("All of it is reached from here as it is: there is nothing to keep open.")
     return 0
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back from this thread, and for good from the processes and threads that it starts.
+
+    A terminal sends it to all of them: a command that takes it for the end still has something to tell the API.
+    """
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _run(command: Sequence[str], variables: Sequence[Variable]) -> int:

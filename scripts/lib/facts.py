@@ -341,7 +341,7 @@ def _inside(engine: Engine, inspected: Mapping[str, Any]) -> Inside:
         places[mount["Destination"]] = mount["Source"] if mount["Type"] == "bind" else places["/"]
     # Control groups of version 2, and of version 1.
     counters = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null"
-    script = f'{counters}; df -P -k "$@"'
+    script = f'{counters}; df -P -k "$@" 2>/dev/null; true'
     try:
         said = engine.docker("exec", inspected["Id"], "sh", "-c", script, "sh", *places, timeout=ENGINE_SECONDS)
     except Failure:
@@ -355,14 +355,15 @@ def inside(said: str, places: Mapping[str, str]) -> Inside:
 
     Args:
         said: both, one after the other.
-        places: path in the container to what it is called on the host, in df's order.
+        places: path in the container to what it is called on the host.
     """
     killed = re.search(r"^oom_kill (\d+)$", said, re.MULTILINE)
-    lines = re.findall(r"^\S.*?\s\d+\s+(\d+)\s+(\d+)\s+\d+%\s+/.*$", said, re.MULTILINE)
+    lines = re.findall(r"^\S.*?\s\d+\s+(\d+)\s+(\d+)\s+\d+%\s+(/.*)$", said, re.MULTILINE)
     disks = [
         # Less than the whole: some of it is only root's.
-        Disk(place, (int(used) + int(free)) * 1024, int(free) * 1024)
-        for place, (used, free) in zip(places.values(), lines, strict=False)
+        Disk(places[path], (int(used) + int(free)) * 1024, int(free) * 1024)
+        for used, free, path in lines
+        if path in places
     ]
     return Inside(int(killed[1]) if killed else 0, tuple(disks))
 

@@ -23,6 +23,7 @@ import pytest
 from tests.e2e.conftest import serving_images
 from tests.e2e.environment import NAMESPACE, Environment, clone_and_home, eventually, kill_with_pulumi, run, shipped
 from tests.e2e.hosts import REGISTRY_PORT, Host, hosts
+from tests.e2e.test_status import FLOW, INTERRUPTED
 
 pytestmark = pytest.mark.xdist_group("remote")
 
@@ -124,6 +125,50 @@ def counted(env: Environment) -> int:
         return int(env.http("/flow_runs/count", {}))
     except httpx.TransportError:
         return 0
+
+
+def test_an_operator_sees_it_and_gets_in_from_afar(remote: Remote) -> None:
+    staging, alpha = remote.staging, remote.alpha
+    look = ["scripts/status", "--stack", "staging"]
+    eventually(lambda: staging.run(*look, ok=False).code == 0, 60)
+    assert f"✓ host           {alpha.address}, engine " in staging.run(*look).text
+
+    argv = ["scripts/logs", "prefect-server", "-f", "--since", "5m", "--stack", "staging"]
+    with subprocess.Popen(argv, cwd=staging.root, env=staging.env, stdout=subprocess.PIPE, text=True) as following:
+        alpha.docker("exec", staging.name("prefect-server"), "sh", "-c", "echo a new line >/proc/1/fd/1")
+        assert following.stdout
+        assert any(line == "a new line\n" for line in following.stdout)
+        following.send_signal(signal.SIGINT)
+    assert following.returncode == 130
+    remote.assert_no_ssh_is_left()
+    eventually(lambda: "docker logs" not in alpha.run("ps", "-eo", "args"), 15)
+
+    connect = ["scripts/connect", "--stack", "staging"]
+    assert "doubled 42" in staging.run(*connect, "--", ".venv/bin/python", "-c", FLOW).text
+    remote.assert_no_ssh_is_left()
+    argv = [*connect, "--", ".venv/bin/python", "-c", INTERRUPTED]
+    with subprocess.Popen(
+        argv, cwd=staging.root, env=staging.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as running:  # fmt: skip
+        assert running.stdout
+        assert running.stdout.readline() == "ready\n"
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.stdout.read() == "still there\n", "a terminal interrupts all, and no way is lost"
+    remote.assert_no_ssh_is_left()
+    with subprocess.Popen(
+        connect, cwd=staging.root, env=staging.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as open_:
+        assert open_.stdout
+        assert open_.stderr
+        assert any(line.startswith("Open until") for line in open_.stdout)
+        forwards = [pid for pid, command in remote.ssh_processes().items() if ":127.0.0.1:4900" in command]
+        os.kill(forwards[0], signal.SIGTERM)
+        assert open_.stderr.readline() == "✗ the way to Prefect is lost\n"
+        assert "Prefect is at http://127.0.0.1:" in open_.stderr.readline()
+        open_.send_signal(signal.SIGINT)
+    assert open_.returncode == 0
+    remote.assert_no_ssh_is_left()
 
 
 def test_nothing_listens_beyond_the_hosts_loopback(remote: Remote) -> None:
@@ -261,8 +306,12 @@ def test_a_frozen_host_is_an_error_before_anything_is_done(remote: Remote) -> No
             preview = remote.staging.pulumi("preview", "--non-interactive", ok=False)
         with at_most(LIMIT_SECONDS):
             up = remote.staging.up(ok=False)
+        with at_most(LIMIT_SECONDS):
+            look = remote.staging.run("scripts/status", "--stack", "staging", ok=False)
     finally:
         remote.alpha.unpause()
+    assert look.code == 2
+    assert "the host does not answer over ssh" in look.text
     assert preview.code != 0
     assert f"{remote.alpha.private_address} port 22 timed out" in preview.text
     assert up.code != 0

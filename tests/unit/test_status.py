@@ -328,7 +328,7 @@ overlay             100000    30000     60000      34% /
 
 @pytest.mark.parametrize(("counters", "kills"), [(V1, 2), (V2, 3), ("", 0)])
 def test_what_is_seen_inside_of_a_container(counters: str, kills: int) -> None:
-    seen = inside(counters + DF, {"/": "containers and volumes", "/data": "/srv/minio"})
+    seen = inside(counters + DF, {"/": "containers and volumes", "/gone": "/srv/gone", "/data": "/srv/minio"})
     assert seen.kills == kills
     assert seen.disks == (
         Disk("containers and volumes", 90000 * 1024, 60000 * 1024),
