@@ -19,6 +19,7 @@ from components.prefect_credential import PrefectCredential
 from components.prefect_server import PrefectServer, PrefectServerArgs
 from components.prefect_worker import PrefectWorker, PrefectWorkerArgs
 from components.site import FurtherHost, Site
+from components.watch import Watch, WatchArgs
 from outputs import Outputs, export
 from settings import DASK_BLOCK, load
 
@@ -28,7 +29,6 @@ outputs: Outputs = {}
 host_args = DockerHostArgs(settings.host, settings.shared_address, data_directory=settings.minio.data_directory)
 first_host = DockerHost("host", host_args)
 host = first_host.options
-
 networks = Networks("networks", settings.networks, host)
 images = Images("images", settings.images, host)
 everywhere = [networks.prefect, networks.caddy, networks.minio, networks.dask]
@@ -83,6 +83,7 @@ if on.orion:
         name: PrefectWorker(name, PrefectWorkerArgs(each, sites[each.host], server, flow_env, on.agent), host)
         for name, each in worker_settings.items()
     }
+    Watch("watch", WatchArgs(settings, server), host)
     projects = [
         FlowProject(name, FlowProjectArgs(each, server, storage, workers[each.worker or name]), host)
         for name, each in settings.flows.items()

@@ -77,6 +77,8 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_UI_API_URL": settings.ui_api_url or "/api",
                     # What it answers to pages of others; its own UI is on the same host.
                     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": args.settings.ui_url,
+                    # Else a run that died while the server was off for minutes is forgotten, and is Running for ever.
+                    "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P1D",
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),

@@ -11,6 +11,7 @@ import pulumi
 from components.prefect_server import PrefectServer
 from components.service import ServiceArgs, container, http_health, served_by
 from components.site import Site
+from components.watch import HEARTBEAT_SECONDS
 from providers.prefect.work_pool import WorkPool, WorkPoolArgs
 from providers.prefect.work_queue import WorkQueue, WorkQueueArgs
 from settings import WorkerSettings
@@ -79,6 +80,7 @@ class PrefectWorker(pulumi.ComponentResource):
                         # A new pool, a late run and a worker gone offline are noticed within seconds.
                         "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
                         "PREFECT_WORKER_QUERY_SECONDS": "5",
+                        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
                         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
                         "PREFECT_WORKER_WEBSERVER_PORT": str(HEALTH_PORT),
                     },

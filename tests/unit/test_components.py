@@ -188,6 +188,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_DATABASE_PASSWORD": "generated-postgres-password",
         "PREFECT_SERVER_DATABASE_PORT": "5432",
         "PREFECT_SERVER_DATABASE_USER": "prefect",
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P1D",
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
@@ -219,6 +220,7 @@ def test_a_worker_is_a_client_that_looks_often(stack: list[Recorded]) -> None:
     worker, cli = containers_env["prefect-worker-dask-1"], containers_env["prefect-cli"]
     assert cli.items() <= worker.items()
     assert worker["PREFECT_WORKER_QUERY_SECONDS"] == "5"
+    assert worker["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
 
 
 def test_minio_is_told_its_public_urls() -> None:
@@ -366,7 +368,7 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
-    assert len(dynamic) == 19
+    assert len(dynamic) == 21
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"

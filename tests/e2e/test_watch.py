@@ -1,0 +1,140 @@
+"""What Prefect watches by itself: a worker is killed under its flow runs, and the server goes away for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from tests.e2e.environment import Environment, docker, environment, eventually
+
+pytestmark = pytest.mark.xdist_group("dead-runs")
+
+FLOW: Final = """\
+import time
+
+from prefect import flow
+
+
+@flow(retries=2)
+def long(seconds: int):
+    for _ in range(seconds):
+        time.sleep(1)
+"""
+LIVES: Final = 100
+"""Seconds that the run takes which the server leaves alone for a while."""
+AWAY: Final = 60
+"""Seconds that the server is off."""
+DIES: Final = 45
+"""Seconds that the killed run would have taken."""
+PROMISED: Final = 180
+"""Seconds from the end of a worker to the state Crashed."""
+WORKER: Final = "prefect-worker-watch-1"
+
+
+@pytest.fixture(scope="module", name="env")
+def _env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    project = tmp_path_factory.mktemp("project")
+    (project / "watched.py").write_text(FLOW)
+    deployments = {
+        "several": {"entrypoint": "watched.py:long"},
+        "one": {"entrypoint": "watched.py:long", "concurrency_limit": 1},
+    }
+    made = environment(
+        tmp_path_factory.mktemp("dead-runs"),
+        "dead-runs",
+        2700,
+        profiles={"dask": False, "cli": False},
+        workers={"watch": {"pool": "watch"}},
+        flows={"watch": {"path": str(project), "worker": "watch", "deployments": deployments}},
+    )
+    for env in made:
+        env.run("scripts/setup", "--yes", "--stack", env.stack)
+        env.run("scripts/pulumi", "stack", "init", env.stack, "--non-interactive")
+        env.apply()
+        yield env
+
+
+def started(env: Environment, deployment: str, seconds: int) -> str:
+    """Id of a new flow run."""
+    found = env.http(f"/deployments/name/long/{deployment}")
+    made = env.http(f"/deployments/{found['id']}/create_flow_run", {"parameters": {"seconds": seconds}})
+    return str(made["id"])
+
+
+def state(env: Environment, flow_run: str) -> str:
+    return str(env.http(f"/flow_runs/{flow_run}")["state_type"])
+
+
+def running(env: Environment, flow_run: str) -> None:
+    eventually(lambda: state(env, flow_run) == "RUNNING", 120)
+
+
+def heartbeats(env: Environment, flow_run: str) -> list[dict[str, Any]]:
+    asked = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{flow_run}"]},
+        "order": "ASC",
+    }
+    found: list[dict[str, Any]] = env.http("/events/filter", {"filter": asked})["events"]
+    return found
+
+
+def test_a_run_outlives_a_restart_of_the_server(env: Environment) -> None:
+    run = started(env, "several", LIVES)
+    running(env, run)
+    eventually(lambda: heartbeats(env, run), 30)
+    docker("stop", env.name("prefect-server"))
+    time.sleep(AWAY)
+    docker("start", env.name("prefect-server"))
+    eventually(lambda: answers(env), 120)
+    assert env.followed(run)["state_type"] == "COMPLETED"
+    states = [each["type"] for each in env.http(f"/flow_run_states/?flow_run_id={run}")]
+    assert "CRASHED" not in states
+
+
+def answers(env: Environment) -> bool:
+    import httpx
+
+    try:
+        env.http("/health")
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A worker was killed under a run, while another one waited for its slot."""
+
+    run: str
+    waiting: str
+    at: float
+
+
+@pytest.fixture(scope="module", name="killed")
+def _killed(env: Environment) -> Killed:
+    run = started(env, "one", DIES)
+    running(env, run)
+    eventually(lambda: heartbeats(env, run), 30)
+    waiting = started(env, "one", 1)
+    # Docker leaves it so: to its restart policy this is a stop by hand.
+    docker("kill", env.name(WORKER))
+    return Killed(run, waiting, time.monotonic())
+
+
+def test_a_run_of_a_dead_worker_is_crashed(env: Environment, killed: Killed) -> None:
+    eventually(lambda: state(env, killed.run) == "CRASHED", PROMISED - (time.monotonic() - killed.at))
+    assert "No heartbeat" in env.http(f"/flow_runs/{killed.run}")["state"]["message"]
+
+
+def test_its_slot_is_free_and_it_runs_again_when_told_to(env: Environment, killed: Killed) -> None:
+    docker("start", env.name(WORKER))
+    assert env.followed(killed.waiting)["state_type"] == "COMPLETED"
+    # The flow's own retries are for failures: Prefect leaves a crashed run as it is.
+    assert state(env, killed.run) == "CRASHED"
+    env.run("scripts/connect", "--stack", env.stack, "--", "prefect", "flow-run", "retry", killed.run)
+    assert env.followed(killed.run)["state_type"] == "COMPLETED"
