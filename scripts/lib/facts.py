@@ -75,7 +75,7 @@ class Disk:
     """A file system of a host that the stack writes to."""
 
     place: str
-    """`containers and volumes` for the engine's data directory, else a directory of the host."""
+    """`containers and volumes` for the engine's data directory, `volumes` where those are elsewhere; or a directory."""
     total_bytes: int
     free_bytes: int
 
@@ -247,7 +247,7 @@ def wanted_containers(state: Mapping[str, Any]) -> dict[str, Wanted]:
         inputs = resource["inputs"]
         labels = {each["label"]: each["value"] for each in inputs.get("labels") or []}
         command = inputs.get("command") or []
-        found[labels[f"{LABEL}.name"]] = Wanted(
+        found[resource["urn"].rpartition("::")[2]] = Wanted(
             provider=resource["provider"].split("::")[-2],
             on_demand=inputs.get("start") is False,
             memory_setting=labels.get(f"{LABEL}.memory-setting", "its memory_mb"),
@@ -280,8 +280,11 @@ def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> tuple[Hos
         for name, each, inner in zip(names, inspected, seen, strict=True)
     ]
     missing = [_unseen(name, engine.setting, each, MISSING) for name, each in ours.items() if name not in names]
-    # One file system is seen by many.
-    disks = {each.total_bytes: each for inner in reversed(seen) for each in reversed(inner.disks)}
+    disks: dict[str, Disk] = {}
+    for disk in (disk for inner in seen for disk in inner.disks):
+        # One file system is seen by many, under several names.
+        if disk.total_bytes not in {each.total_bytes for each in disks.values()}:
+            disks.setdefault(disk.place, disk)
     return Host(engine.setting, engine.host, version, None, tuple(disks.values())), [*containers, *missing]
 
 
@@ -338,7 +341,7 @@ def _inside(engine: Engine, inspected: Mapping[str, Any]) -> Inside:
         return Inside()
     places = {"/": "containers and volumes"}
     for mount in inspected["Mounts"]:
-        places[mount["Destination"]] = mount["Source"] if mount["Type"] == "bind" else places["/"]
+        places[mount["Destination"]] = mount["Source"] if mount["Type"] == "bind" else "volumes"
     # Control groups of version 2, and of version 1.
     counters = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null"
     script = f'{counters}; df -P -k "$@" 2>/dev/null; true'

@@ -337,8 +337,9 @@ def test_what_is_seen_inside_of_a_container(counters: str, kills: int) -> None:
 
 
 def test_what_the_state_says_of_containers() -> None:
-    labels = {"name": "prefect-worker-dask-1", "memory-setting": "workers.dask.memory_mb"}
+    labels = {"memory-setting": "workers.dask.memory_mb"}
     resource = {
+        "urn": "urn:pulumi:prod::prefect-environment::docker:index/container:Container::prefect-worker-dask-1",
         "type": "docker:index/container:Container",
         "provider": "urn:pulumi:prod::prefect-environment::pulumi:providers:docker::docker-host-gpu::an-id",
         "inputs": {
@@ -348,7 +349,8 @@ def test_what_the_state_says_of_containers() -> None:
             "ports": [{"external": 443, "ip": "10.0.0.1"}],
         },
     }
-    [wanted] = wanted_containers({"deployment": {"resources": [resource]}}).values()
+    [(name, wanted)] = wanted_containers({"deployment": {"resources": [resource]}}).items()
+    assert name == "prefect-worker-dask-1"
     assert (wanted.provider, wanted.pool, wanted.on_demand) == ("docker-host-gpu", "dask-pool", False)
     assert wanted.memory_setting == "workers.dask.memory_mb"
     assert wanted.listens == {443: "10.0.0.1"}
