@@ -81,7 +81,8 @@ def recover(stack: Stack, engines: Iterable[Engine]) -> None:
     recorded = {resource["id"] for token in KINDS for resource in resources(state, token) if resource.get("id")}
     for engine, kind, names in there:
         for identity, name in names.items():
-            if identity not in recorded:
+            # By name, too: a container that somebody made from an image of the stack has the image's labels.
+            if identity not in recorded and name.startswith(f"{PROJECT}-{stack.name}-"):
                 engine.remove(kind, [identity])
                 say(f"✓ {kind} {name} removed: an interrupted run made it, and the state does not know it")
 

@@ -93,6 +93,8 @@ def test_an_edited_recipe_makes_a_new_image_and_up_removes_the_old_one(env: Envi
     tarfile.open(tmp_path / "empty.tar", "w").close()
     unlabelled = f"{NAMESPACE}-{env.stack}/minio:older"
     docker("import", str(tmp_path / "empty.tar"), unlabelled)
+    [worker_image] = [image for image in env.objects("image") if "/worker:" in image]
+    somebodys = docker("create", worker_image)
     recipe = env.root / "images/minio/docker-entrypoint.sh"
     text = recipe.read_text()
     before = {image for image in env.objects("image") if "/minio:" in image}
@@ -103,7 +105,9 @@ def test_an_edited_recipe_makes_a_new_image_and_up_removes_the_old_one(env: Envi
         assert len(after) == 1
         assert after.isdisjoint(before)
         assert not docker("image", "ls", "--quiet", unlabelled)
+        docker("inspect", somebodys)
     finally:
+        docker("rm", somebodys, ok=False)
         recipe.write_text(text)
         env.up()
 
