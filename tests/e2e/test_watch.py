@@ -136,5 +136,7 @@ def test_its_slot_is_free_and_it_runs_again_when_told_to(env: Environment, kille
     assert env.followed(killed.waiting)["state_type"] == "COMPLETED"
     # The flow's own retries are for failures: Prefect leaves a crashed run as it is.
     assert state(env, killed.run) == "CRASHED"
-    env.run("scripts/connect", "--stack", env.stack, "--", "prefect", "flow-run", "retry", killed.run)
+    # What Retry in the UI asks for.
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": False}
+    env.http(f"/flow_runs/{killed.run}/set_state", again)
     assert env.followed(killed.run)["state_type"] == "COMPLETED"
