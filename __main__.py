@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components.backup import Backup, BackupArgs
 from components.dask import Dask, DaskArgs
 from components.docker_host import DockerHost, DockerHostArgs
 from components.external_minio import ExternalMinio
@@ -32,16 +33,14 @@ host = first_host.options
 networks = Networks("networks", settings.networks, host)
 images = Images("images", settings.images, host)
 everywhere = [networks.prefect, networks.caddy, networks.minio, networks.dask]
-
-sites: dict[str | None, Site] = {
-    None: Site(None, first_host, images, [networks.prefect, networks.dask, networks.minio], networks.dask),
-    **{name: FurtherHost(name, each, settings.images).site for name, each in settings.hosts.items()},
-}
-
+flow_networks = [networks.prefect, networks.dask, networks.minio]
+sites: dict[str | None, Site] = {None: Site(None, first_host, images, flow_networks, networks.dask)}
+sites |= {name: FurtherHost(name, each, settings.images).site for name, each in settings.hosts.items()}
 results = result_env(DASK_BLOCK if on.minio else None)
 at = addresses(settings, networks)
 credential = PrefectCredential("prefect-credential", settings.server)
 flow_env = client_env(settings, at, credential.auth) | results
+worker_settings = settings.all_workers()
 
 if on.minio:
     store = (
@@ -53,12 +52,11 @@ if on.minio:
     outputs |= store.outputs
 
 if on.orion:
+    postgres_args = PostgresArgs(settings.postgres, images, networks, settings.auth.in_postgres)
     postgres = (
         ExternalPostgres("postgres", settings.postgres.external)
         if settings.postgres.external
-        else Postgres(
-            "postgres", PostgresArgs(settings.postgres, images, networks.database, settings.auth.in_postgres), host
-        )
+        else Postgres("postgres", postgres_args, host)
     )
     server_args = PrefectServerArgs(
         settings, images.prefect, everywhere, postgres.database, credential.auth, results, first_host
@@ -68,7 +66,6 @@ if on.orion:
     if on.minio:
         storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
 
-worker_settings = settings.all_workers()
 if on.dask:
     requirements = worker_settings[settings.dask.image_of].requirements
     dask_args = DaskArgs(settings.dask, requirements, sites, settings.dask_workers, at.dask, flow_env)
@@ -90,10 +87,13 @@ if on.orion:
     ]
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
 
+if settings.backup.on:
+    saved = postgres.database if on.orion else None, storage if on.minio else None
+    outputs |= Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host).outputs
+
 if settings.proxy.serves:
     database = postgres.authelia if on.orion else None
     served = [*([server] if on.orion else []), *([store] if on.minio else [])]
     door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, database, served)
     outputs |= FrontDoor("front-door", door_args, host).outputs
-
 export(outputs)

@@ -34,6 +34,7 @@ class Outputs(TypedDict, total=False):
     portal_url: Annotated[Text, "where people log in"]
     caddyfile: Annotated[Text, "*secret*; the routes for a Caddy that is there already (`proxy.mode: external`)"]
     dask_dashboard_url: Annotated[Text, "dashboard of the Dask scheduler"]
+    backup_password: Annotated[Text, "*secret*; what backups are encrypted with: keep a copy outside of the stack"]
     cli_command: Annotated[Text, "command that opens a shell in the CLI box"]
     deployments: Annotated[IdsByName, "`<flow>/<deployment>` to the deployment's id in Prefect"]
 

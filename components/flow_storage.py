@@ -34,7 +34,9 @@ class FlowStorageArgs:
 
 
 @dataclass(frozen=True)
-class _Key:
+class Key:
+    """An access key of the bucket."""
+
     id: pulumi.Input[str]
     secret: pulumi.Input[str]
 
@@ -47,25 +49,29 @@ class FlowStorage(pulumi.ComponentResource):
 
     connection: MinioConnection
     """How the program reaches it."""
+    key: Key
+    """What flows reach it with."""
     inside: pulumi.ResourceOptions
     """Options of what is put into the bucket."""
     bucket: str
+    endpoint: str
+    """URL of the S3 API as containers reach it."""
 
     def __init__(self, name: str, args: FlowStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:FlowStorage", name, None, opts)
         self._args = args
-        self.bucket = args.settings.bucket
+        self.bucket, self.endpoint = args.settings.bucket, args.endpoint
         self._bucket: list[Bucket] = []
         self._first_block: list[Block] = []
         self.connection = args.store.connection
         if isinstance(args.store, Minio):
-            self._key = self._own_key(args.store)
+            self.key = self._own_key(args.store)
         else:
-            self._key = _Key(self.connection["access_key"], self.connection["secret_key"])
+            self.key = Key(self.connection["access_key"], self.connection["secret_key"])
             self.inside = pulumi.ResourceOptions()
         self.register_outputs({"bucket": self.bucket})
 
-    def _own_key(self, minio: Minio) -> _Key:
+    def _own_key(self, minio: Minio) -> Key:
         settings = self._args.settings
         in_minio = pulumi.ResourceOptions.merge(served_by(minio.container), pulumi.ResourceOptions(parent=self))
         bucket, user_name, adopt = settings.bucket, settings.user, settings.adopt
@@ -103,14 +109,14 @@ class FlowStorage(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[attachment])),
         )
-        return _Key(key.access_key, key.secret_key)
+        return Key(key.access_key, key.secret_key)
 
     def block(self, name: str, server: PrefectServer, path: pulumi.Input[str], opts: pulumi.ResourceOptions) -> Block:
         """Declare a RemoteFileSystem block on `s3://<path>`, as the access key of the bucket's user."""
         region = self.connection.get("region")
         settings = {
-            "key": self._key.id,
-            "secret": self._key.secret,
+            "key": self.key.id,
+            "secret": self.key.secret,
             "client_kwargs": {"endpoint_url": self._args.endpoint, **({"region_name": region} if region else {})},
         }
         block = Block(

@@ -33,15 +33,14 @@ class Images(pulumi.ComponentResource):
     @cached_property
     def prefect(self) -> Image:
         """Prefect itself: what the server runs, and what workers stand on."""
-        ca_bundle = self.settings.ca_bundle.read_text() if self.settings.ca_bundle else ""
-        parent = self._base or self.settings.prefect
-        return self._python("prefect", "prefect", parent, {"ca-bundle.crt": ca_bundle})
+        return self._python("prefect", "prefect", self._base or self.settings.prefect, self._ca_bundle())
 
     @cached_property
     def worker(self) -> Image:
         """Prefect with what flows need to reach MinIO and Dask."""
         return self._python("worker", "worker", self.prefect, {})
 
+    @cached_property
     def postgres(self) -> Image:
         """The Postgres image."""
         return self._server(
@@ -59,6 +58,11 @@ class Images(pulumi.ComponentResource):
     def authelia(self) -> Image:
         """The Authelia image."""
         return self._server("authelia", self.settings.authelia, BuildArgs("authelia", self._base, artefact="authelia"))
+
+    def backup(self) -> Image:
+        """What backs up and restores: restic and rclone, on the Postgres image for its pg_dump."""
+        args = BuildArgs("backup", self.postgres, files=self._ca_bundle(), build_args=self._proxies())
+        return self._build("backup", args)
 
     def worker_with(self, name: str, requirements: Sequence[str]) -> Image:
         """The worker image with more packages; without any, the worker image itself."""
@@ -85,6 +89,9 @@ class Images(pulumi.ComponentResource):
 
     def _build(self, name: str, args: BuildArgs) -> Image:
         return build(name, args, self._opts, on=self._on)
+
+    def _ca_bundle(self) -> dict[str, str]:
+        return {"ca-bundle.crt": self.settings.ca_bundle.read_text() if self.settings.ca_bundle else ""}
 
     def _proxies(self) -> dict[str, str]:
         proxy = self.settings.proxy

@@ -11,7 +11,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.images import Images
-from components.networks import Network
+from components.networks import Network, Networks
 from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from settings import PostgresSettings
@@ -44,7 +44,7 @@ class PostgresArgs:
 
     settings: PostgresSettings
     images: Images
-    network: Network
+    networks: Networks
     authelia: bool = False
     """Whether Authelia has a database in it."""
 
@@ -74,12 +74,12 @@ class Postgres(pulumi.ComponentResource):
         if args.authelia:
             own = GeneratedSecret(f"{name}-authelia-password", GeneratedSecretArgs(), child).value
             secret_files.append(SecretFile("authelia-password", own))
-            self.authelia = Database(name, PORT, AUTHELIA, AUTHELIA, own, tls=False, networks=[args.network])
+            self.authelia = Database(name, PORT, AUTHELIA, AUTHELIA, own, tls=False, networks=[args.networks.database])
         self.container = container(
             name,
             ServiceArgs(
-                image=args.images.postgres().image_id,
-                networks=[args.network],
+                image=args.images.postgres.image_id,
+                networks=[args.networks.database],
                 alias=name,
                 memory_mb=settings.memory_mb,
                 memory_setting="postgres.memory_mb",
@@ -96,6 +96,6 @@ class Postgres(pulumi.ComponentResource):
             child,
         )
         self.database = Database(
-            name, PORT, settings.database, settings.user, password, tls=False, networks=[args.network]
+            name, PORT, settings.database, settings.user, password, tls=False, networks=[args.networks.database]
         )
         self.register_outputs({"volume": self.volume.name})

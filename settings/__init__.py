@@ -26,6 +26,7 @@ from settings.auth import (
     Storage,
     UserSettings,
 )
+from settings.backup import BackupS3Settings, BackupSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import EndpointSettings, FurtherHostSettings, HostSettings
 from settings.images import ImageSettings, ImageSource
@@ -50,6 +51,8 @@ __all__ = [
     "AuthEndpoint",
     "AuthMode",
     "AuthSettings",
+    "BackupS3Settings",
+    "BackupSettings",
     "Certificates",
     "CliSettings",
     "DaskSettings",
@@ -90,6 +93,8 @@ SECRETS: Final = (
     "server.password",
     "auth.users.*.password_hash",
     "auth.smtp.password",
+    "backup.password",
+    "backup.s3.secret_key",
 )
 """Settings that must be config secrets; `*` stands for every key."""
 HOST_NAME_MAX: Final = 63

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from settings.auth import AuthMode, AuthSettings
+from settings.backup import BackupSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import FurtherHostSettings, HostSettings
 from settings.images import ImageSettings
@@ -47,6 +48,7 @@ class Settings(Model):
     flows: Mapping[Name, FlowSettings] = Field({}, description="flow projects by name")
     proxy: ProxySettings = ProxySettings()
     auth: AuthSettings = AuthSettings()
+    backup: BackupSettings = BackupSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -59,6 +61,7 @@ class Settings(Model):
             *self._worker_problems(),
             *self._proxy_problems(),
             *self._auth_problems(),
+            *self._backup_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -183,6 +186,15 @@ class Settings(Model):
                 "and postgres.mode: managed"
             )
         return problems
+
+    def _backup_problems(self) -> list[str]:
+        if self.backup.on and not (self.profiles.orion or self.profiles.minio):
+            problem = (
+                "backup.mode: neither Prefect nor an S3 store is part of the stack, so there is nothing to save. "
+                "Set profiles.orion or profiles.minio to true, or backup.mode: none"
+            )
+            return [problem]
+        return []
 
     @property
     def serves_storage(self) -> bool:

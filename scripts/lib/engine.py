@@ -51,14 +51,14 @@ class Engine:
         """Whether it is meant to run on this machine, where the user may have it."""
         return self.host == f"unix://{LOCAL_SOCKET}"
 
-    def docker(self, *words: str, timeout: float = 60) -> str:
-        """Run a docker command on this engine and return its output.
+    def docker(self, *words: str, timeout: float = 60, given: str = "") -> str:
+        """Run a docker command on this engine, with `given` as its standard input, and return its output.
 
         Raises:
             Failure: it failed; of a host that can't be reached it says what to run.
         """
         try:
-            return run(self._argv(words), timeout=timeout, cwd=ROOT)
+            return run(self._argv(words), timeout=timeout, cwd=ROOT, given=given)
         except Failure as failure:
             meaning = ssh.explained(self.via, str(failure)) if self.via else None
             if meaning is None:

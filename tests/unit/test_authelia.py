@@ -177,7 +177,7 @@ def declared(settings: AuthSettings, images: Mapping[str, object], *, database: 
     def program() -> None:
         networks = Networks("networks", NetworksSettings())
         made = Images("images", ImageSettings.model_validate(images))
-        server = Postgres("postgres", PostgresArgs(PostgresSettings(), made, networks.database, authelia=database))
+        server = Postgres("postgres", PostgresArgs(PostgresSettings(), made, networks, authelia=database))
         Authelia("authelia", AutheliaArgs(settings, PROXY, made, [networks.caddy], server.authelia))
 
     return record(program=program)

@@ -1,0 +1,114 @@
+"""The flow of scripts/backup, and what scripts/restore needs of it."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from scripts.lib import stacks
+from scripts.lib.engine import Engine
+from scripts.lib.stacks import PROJECT, Stack
+from scripts.lib.ui import Failure, say
+
+BEFORE_RESTORE = "before-restore"
+"""Tag of what was there before a restore."""
+LIST_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A backup: all of the stack at one time."""
+
+    id: str
+    time: datetime
+    tag: str
+    """`scheduled`, `manual`, or BEFORE_RESTORE."""
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> "Snapshot":
+        """Read what restic says of one (https://restic.readthedocs.io/en/stable/075_scripting.html)."""
+        # Nanoseconds, which Python does not take.
+        seconds = datetime.fromisoformat(entry["time"][:19]).replace(tzinfo=UTC)
+        return cls(entry["short_id"], seconds, ",".join(entry.get("tags") or []))
+
+    def line(self, now: datetime) -> str:
+        """Return it as a line: its id, time, age and tag."""
+        return f"{self.id}  {self.time:%Y-%m-%d %H:%M} UTC  {ago(now - self.time):>8} ago  {self.tag}"
+
+
+def ago(age: timedelta) -> str:
+    """Return an age in its largest whole unit, such as `5 h`."""
+    seconds = max(0, int(age.total_seconds()))
+    for unit, length in (("days", 2 * 86400), ("h", 7200), ("min", 120)):
+        if seconds >= length:
+            return f"{seconds // (86400 if unit == 'days' else length // 2)} {unit}"
+    return f"{seconds} s"
+
+
+class Box:
+    """A stack's backup container."""
+
+    def __init__(self, stack: str) -> None:
+        self._stack = stack
+        self._engine: Engine = stacks.settings(stack).engines[0]
+        self._name = f"{PROJECT}-{stack}-backup"
+        if not self._engine.states(PROJECT, stack).get(self._name, "").startswith("Up"):
+            raise Failure(
+                f"The stack {stack} has no container {self._name} that runs. Set backup.mode: managed in "
+                f"{stacks.tracked(stack).name}, as docs/backup.md tells, and run scripts/up."
+            )
+
+    def do(self, *words: str) -> None:
+        """Let it do something before the user's eyes.
+
+        Raises:
+            Failure: it did not end well.
+        """
+        with self._engine.follow("exec", self._name, "backup", *words, shown=True) as process:
+            code = process.wait()
+        if code:
+            raise Failure(f"It ended with {code}; what it said is above.")
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return this stack's backups, oldest first."""
+        listed = json.loads(self._engine.docker("exec", self._name, "backup", "snapshots", timeout=LIST_SECONDS))
+        return sorted(map(Snapshot.of, listed or []), key=lambda snapshot: snapshot.time)
+
+    def save(self, stack: Stack, tag: str) -> Snapshot:
+        """Back up, together with the stack's state (its secrets stay encrypted) and settings."""
+        for name, content in (
+            ("state.json", stack.pulumi("stack", "export")),
+            (stacks.tracked(stack.name).name, stacks.config_file(stack.name).read_text()),
+        ):
+            self._engine.docker("exec", "--interactive", self._name, "backup", "keep", name, given=content)
+        self.do("now", tag)
+        return self.snapshots()[-1]
+
+
+def back_up(wanted: str | None) -> int:
+    """Back up now; return the exit code."""
+    stack = stacks.found(wanted)
+    saved = Box(stack.name).save(stack, "manual")
+    say(f"\n✓ snapshot {saved.id} of {stack.name}")
+    say("Its password opens it, and nothing else does; keep a copy where this stack is not:")
+    say(f"  scripts/pulumi stack --stack {stack.name} output backup_password --show-secrets")
+    return 0
+
+
+def show(wanted: str | None) -> int:
+    """List the backups; return the exit code."""
+    stack = stacks.found(wanted)
+    now = datetime.now(UTC)
+    snapshots = Box(stack.name).snapshots()
+    for snapshot in snapshots:
+        say(snapshot.line(now))
+    last = f"the last is {ago(now - snapshots[-1].time)} old" if snapshots else "there is none"
+    say(f"{len(snapshots)} backups of {stack.name}: {last}")
+    return 0
+
+
+def check(wanted: str | None) -> int:
+    """Read all backups and see whether they are whole; return the exit code."""
+    stack = stacks.found(wanted)
+    Box(stack.name).do("check")
+    return 0
