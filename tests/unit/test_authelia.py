@@ -7,8 +7,9 @@ expected of them here is valid by the schemas that they publish
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def told(
     )
     content: dict[str, Any] = json.loads(text)
     return content
+
+
+@pytest.fixture(autouse=True)
+def _event_loop() -> Iterator[None]:
+    """An output needs one, even where nothing waits for it; tests that run a program leave none behind."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 def postgres() -> Database:
