@@ -48,18 +48,10 @@ def told(
     return content
 
 
-@pytest.fixture(autouse=True)
-def _event_loop() -> Iterator[None]:
-    """An output needs one, even where nothing waits for it; tests that run a program leave none behind."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
-
-
 def postgres() -> Database:
-    return Database("postgres", 5432, "authelia", "authelia", pulumi.Output.from_input("x"), tls=False, networks=[])
+    # No output: the configuration doesn't look at it, and one outside of a program disturbs the next.
+    password = cast("pulumi.Output[str]", "x")
+    return Database("postgres", 5432, "authelia", "authelia", password, tls=False, networks=[])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
