@@ -313,7 +313,7 @@ def test_a_change_that_was_killed_half_way_is_done_again_or_taken_back(caddy: Ru
     engine, program = Engine(SiteFileProvider()), program_for(caddy)
     engine.up(program)
     file = caddy.file(program["path"])
-    broken = program | {"content": "nonsense\n"}
+    broken = program | {"content": f"{program['hosts'][0]} {{\n\tnonsense\n}}\n"}
     # As put_site.sh leaves it when the machine goes down in the middle.
     saved = file.with_name(f".{file.name}.old")
     shutil.copy2(file, saved)
