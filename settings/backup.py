@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from settings.model import LOOPBACK, MemoryMb, Model, url_of
+from settings.model import MemoryMb, Model, s3_endpoint
 
 
 class BackupMode(StrEnum):
@@ -31,15 +31,7 @@ class BackupS3Settings(Model):
     @field_validator("endpoint")
     @classmethod
     def _is_a_base_url(cls, endpoint: str) -> str:
-        url = url_of(endpoint)
-        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/") or url.query:
-            raise ValueError(f"{endpoint} is no endpoint. Write https://host or https://host:port, and no more")
-        if url.hostname in LOOPBACK:
-            raise ValueError(
-                f"{url.hostname} is each container's own loopback, where nothing answers. "
-                "Give an address that containers reach"
-            )
-        return endpoint.rstrip("/")
+        return s3_endpoint(endpoint)
 
 
 class KeepSettings(Model):

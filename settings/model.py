@@ -34,3 +34,20 @@ def url_of(text: str) -> SplitResult:
     except ValueError as error:
         raise ValueError(f"{text} is no URL: {error}") from None
     return url
+
+
+def seen_by_containers(host: str) -> None:
+    """Refuse, by a ValueError, a host's name or address that leads each container to itself."""
+    if host in LOOPBACK:
+        raise ValueError(
+            f"{host} is each container's own loopback, where nothing answers. Give an address that containers reach"
+        )
+
+
+def s3_endpoint(endpoint: str) -> str:
+    """Return an S3 API's base URL without a slash at the end; ValueError where containers could not use it."""
+    url = url_of(endpoint)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/") or url.query:
+        raise ValueError(f"{endpoint} is no endpoint. Write https://host or https://host:port, and no more")
+    seen_by_containers(url.hostname)
+    return endpoint.rstrip("/")

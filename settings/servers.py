@@ -9,7 +9,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from settings.model import LOOPBACK, PORT_MAX, MemoryMb, Model, Name, url_of
+from settings.model import PORT_MAX, MemoryMb, Model, Name, s3_endpoint, seen_by_containers
 
 API_USER: Final = "admin"
 """Whom Prefect's basic auth knows; it has one user, and no rights."""
@@ -61,13 +61,6 @@ class ServedSettings(Model):
         return self
 
 
-def _is_seen_by_containers(host: str) -> None:
-    if host in LOOPBACK:
-        raise ValueError(
-            f"{host} is each container's own loopback, where nothing answers. Give an address that containers reach"
-        )
-
-
 class ExternalPostgresSettings(Model):
     """A database that is there already. Everything in it belongs to Prefect."""
 
@@ -85,7 +78,7 @@ class ExternalPostgresSettings(Model):
     def _is_a_host(cls, host: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+", host):
             raise ValueError(f"{host} is no host's name or address. Give that alone; port and database have settings")
-        _is_seen_by_containers(host)
+        seen_by_containers(host)
         return host
 
 
@@ -143,11 +136,7 @@ class ExternalMinioSettings(Model):
     @field_validator("endpoint")
     @classmethod
     def _is_a_base_url(cls, endpoint: str) -> str:
-        url = url_of(endpoint)
-        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/") or url.query:
-            raise ValueError(f"{endpoint} is no endpoint. Write https://host or https://host:port, and no more")
-        _is_seen_by_containers(url.hostname)
-        return endpoint.rstrip("/")
+        return s3_endpoint(endpoint)
 
 
 class MinioSettings(ServedSettings):
