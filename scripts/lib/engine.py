@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from providers import docker_cli, ssh
 from scripts.lib.paths import ROOT, state
@@ -115,6 +116,12 @@ class Engine:
         whole = [] if kind == "volume" else ["--no-trunc"]
         lines = self.docker(kind, "ls", *every, *whole, *_labelled(project, stack), "--format", field[kind])
         return dict(line.split(" ", 1) for line in lines.splitlines())
+
+    def inspected(self, project: str, stack: str, *, timeout: float = 60) -> list[dict[str, Any]]:
+        """Return all that Docker says of a stack's labelled containers, running or not."""
+        ids = list(self.names("container", project, stack))
+        found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids, timeout=timeout)) if ids else []
+        return found
 
     def states(self, project: str, stack: str) -> dict[str, str]:
         """Map the names of a stack's containers to their status, such as `Up 3 minutes` or `Exited (0) 2 hours ago`."""

@@ -266,8 +266,7 @@ def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> tuple[Hos
     ours = {name: each for name, each in wanted.items() if each.provider == provider}
     try:
         version = engine.docker("version", "--format", "{{.Server.Version}}", timeout=ENGINE_SECONDS).strip()
-        ids = list(engine.names("container", PROJECT, stack))
-        inspected = json.loads(engine.docker("inspect", *ids, timeout=ENGINE_SECONDS)) if ids else []
+        inspected = engine.inspected(PROJECT, stack, timeout=ENGINE_SECONDS)
     except Failure as failure:
         error = str(failure).splitlines()[-1].strip()
         silent = [_unseen(name, engine.setting, each, UNKNOWN) for name, each in ours.items()]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -80,7 +80,7 @@ class Target:
 
     def containers(self, killed: Collection[str] = ()) -> list[Container]:
         """Return the stack's containers, none where no engine answers; `killed` is from `out_of_memory`."""
-        found = [(engine, each) for engine in self.engines for each in _inspected(engine, self.stack or "")]
+        found = [(engine, each) for engine in self.engines for each in engine.inspected(PROJECT, self.stack or "")]
         labels = [each["Config"]["Labels"] for _, each in found]
         return [
             Container(
@@ -117,12 +117,6 @@ class Target:
                 return names
 
             yield ended
-
-
-def _inspected(engine: Engine, stack: str) -> list[dict[str, Any]]:
-    ids = list(engine.names("container", PROJECT, stack))
-    found: list[dict[str, Any]] = json.loads(engine.docker("inspect", *ids)) if ids else []
-    return found
 
 
 def target(wanted: str | None, api_url: str | None) -> Target:
