@@ -94,11 +94,12 @@ def _command(stack: str, snapshot: Snapshot) -> str:
 @contextmanager
 def _stopped(ready: Ready, stack: str) -> Iterator[None]:
     """Stop what would write, and start it again whatever happens: the server first, and wait for it."""
+    states = [(engine, sorted(engine.states(PROJECT, stack).items())) for engine in ready.engines]
     running = [
         (engine, name)
         for first in STOPPED
-        for engine in ready.engines
-        for name, status in sorted(engine.states(PROJECT, stack).items())
+        for engine, there in states
+        for name, status in there
         if name.startswith(f"{PROJECT}-{stack}-{first}") and status.startswith("Up")
     ]
     with step("stop workers and server"):
