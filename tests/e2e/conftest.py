@@ -41,6 +41,17 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
     yield from front_door_of(tmp_path_factory.mktemp("front"))
 
 
+@pytest.fixture(scope="session")
+def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """A stack behind a Caddy, for what is done to one from the second week on; who changes it leaves it as it was."""
+    door = {"mode": "managed", "domain": "lived-in.test", "certificates": "internal", "address": "127.0.0.79"}
+    for env in environment(
+        tmp_path_factory.mktemp("lived-in"), "lived-in", 2600, profiles={"cli": False}, dask={"workers": 1}, proxy=door
+    ):
+        env.up()
+        yield env
+
+
 @contextmanager
 def serving_images(directory: Path, address: str) -> Iterator[str]:
     """Debian's docker-registry at `address`, an IP address and port of this machine; its data in `directory`."""

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.environment import Environment, docker, environment, eventually
+from tests.e2e.environment import Environment, docker, eventually
 
-pytestmark = pytest.mark.xdist_group("watch")
+pytestmark = pytest.mark.xdist_group("lived-in")
 
 DEPLOYMENT: Final = "greetings/test-deployment"
 WORKER: Final = "prefect-worker-dask-1"
@@ -50,14 +50,9 @@ except KeyboardInterrupt:
 """A command that has something to say after Ctrl-C."""
 
 
-@pytest.fixture(scope="module", name="env")
-def _env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    door = {"mode": "managed", "domain": "watch.test", "certificates": "internal", "address": "127.0.0.79"}
-    for env in environment(
-        tmp_path_factory.mktemp("watch"), "watch", 2600, profiles={"cli": False}, dask={"workers": 1}, proxy=door
-    ):
-        env.up()
-        yield env
+@pytest.fixture(name="env")
+def _env(lived_in: Environment) -> Environment:
+    return lived_in
 
 
 def status(env: Environment) -> dict[str, Any]:
@@ -113,7 +108,7 @@ def frozen(env: Environment, container: str) -> Iterator[None]:
 def test_all_is_well(env: Environment) -> None:
     assert_well(env)
     text = env.run("scripts/status", "--stack", env.stack, ok=False).text
-    assert text.startswith("stack watch: ")
+    assert text.startswith("stack lived-in: ")
     assert "7 of 7 run" in text
     assert re.search(r"✓ dask-pool +1 worker online; flow runs: 0 running, 0 due, 0 late", text)
     assert re.search(r"✓ certificates +4 of 4, the first ends in \d+ h", text)
@@ -190,7 +185,7 @@ def test_what_runs_and_does_not_answer(env: Environment) -> None:
         with frozen(env, "minio"), frozen(env, "dask-scheduler"), frozen(env, "caddy"):
             problem(env, "MinIO", "it does not answer")
             problem(env, "Dask", "it does not answer")
-            problem(env, "tasks.watch.test", "nobody gets in there")
+            problem(env, "tasks.lived-in.test", "nobody gets in there")
         problem(env, WORKER, "fails its health check")
     with frozen(env, "prefect-server"):
         problem(env, "Prefect", "it does not answer")
@@ -205,7 +200,7 @@ def test_a_frozen_container(env: Environment) -> None:
 def test_memory_that_ran_out(env: Environment) -> None:
     docker("exec", env.name("caddy"), "tail", "/dev/zero", ok=False)
     fix = problem(env, "caddy", "ran out of memory")
-    assert "Raise proxy.memory_mb in Pulumi.watch.yaml" in fix
+    assert "Raise proxy.memory_mb in Pulumi.lived-in.yaml" in fix
     mend(env, fix)
     assert_well(env)
 
@@ -239,6 +234,6 @@ def test_an_engine_that_can_not_be_reached_is_another_exit_code(env: Environment
     done = env.run(*argv, ok=False)
     assert time.monotonic() - begin < SECONDS
     assert done.code == 2
-    assert done.text.startswith("stack watch: not all of it can be seen")
+    assert done.text.startswith("stack lived-in: not all of it can be seen")
     assert "? host: its engine can't be asked" in done.text
     assert env.run("scripts/status", "--stack", "dev", ok=False).code == 2, "there is no such stack"
