@@ -11,8 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.environment import Done, Environment, environment
+from tests.e2e.environment import Done, Environment, environment, remove_all
 from tests.e2e.front_door import FrontDoor, front_door_of
+
+SHARED: dict[str, Environment] = {}
+"""Group of tests to the environment that they share."""
+
+
+def _group(item: pytest.Item | None) -> str | None:
+    mark = item.get_closest_marker("xdist_group") if item else None
+    return str(mark.args[0]) if mark else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What a group shares goes with its last test, long before the session: an idle stack takes time from others."""
+    if (group := _group(item)) in SHARED and group != _group(nextitem):
+        remove_all(SHARED.pop(group))
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class FirstUp:
 def first_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstUp]:
     """An environment made by one command; tests that change it leave it converged and greeting."""
     for env in environment(tmp_path_factory.mktemp("first"), "e2e", 100):
+        SHARED["first"] = env
         yield FirstUp(env, env.up())
 
 
@@ -38,7 +54,9 @@ def env(first_up: FirstUp) -> Environment:
 @pytest.fixture(scope="session")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
     """A stack behind Caddy and Authelia."""
-    yield from front_door_of(tmp_path_factory.mktemp("front"))
+    for door in front_door_of(tmp_path_factory.mktemp("front")):
+        SHARED["front"] = door.env
+        yield door
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +66,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     for env in environment(
         tmp_path_factory.mktemp("lived-in"), "lived-in", 2600, profiles={"cli": False}, dask={"workers": 1}, proxy=door
     ):
+        SHARED["lived-in"] = env
         env.up()
         yield env
 

@@ -3,9 +3,9 @@
     with hosts(directory, "staging", "prod") as (staging, prod):
         staging.ssh("docker", "version")
 
-They share a network of their own (IPv4 and IPv6), are reached at their addresses on it, and go with their data when
-the block ends; so do those that a killed run left. Engines inside use overlay2, keep their data in a volume, and are
-frozen and limited with their host. An image `prefect-environment-tests/host` stays for the next run.
+They share a network of their own (IPv4 and IPv6), are reached at their addresses on it, and go when the block ends; so
+do those that a killed run left. Engines inside use overlay2, and are frozen and limited with their host. For the next
+run stay an image, `prefect-environment-tests/host`, and the volume of each engine, with the layers that it has built.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ REGISTRY_PORT: Final = 5000
 USER: Final = "ops"
 ADMIN: Final = "admin"
 BOOT_SECONDS: Final = 60
+LAYERS_KEPT: Final = "4GB"
+"""How much an engine keeps from one run to the next, of the layers that it has built."""
+FORGET: Final = f"""\
+docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes
+docker volume ls --quiet | xargs --no-run-if-empty docker volume rm
+docker network prune --force
+docker image prune --all --force
+docker builder prune --force --keep-storage {LAYERS_KEPT}
+"""
+"""What makes an engine as good as new, but for those layers."""
 # What an engine needs; --privileged asks for more than some machines have themselves.
 UNCONFINED: Final = [f"--security-opt={what}=unconfined" for what in ("seccomp", "apparmor", "systempaths")]
 RIGHTS: Final = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cgroupns=private", *UNCONFINED]
@@ -173,10 +183,12 @@ def hosts(directory: Path, *names: str, bare: bool = False) -> Iterator[list[Hos
     ]
     try:
         for host in made:
-            _start(host, network, image, key.with_suffix(".pub").read_text().strip())
+            _start(host, network, image, key.with_suffix(".pub").read_text().strip(), bare)
         for host in made:
             host.trust()
             host.wait()
+            if not bare:
+                host.run("sh", "-ec", FORGET)
         yield made
     finally:
         for host in made:
@@ -194,12 +206,16 @@ def scanned(neighbour: Host, own: str, *addresses: str) -> dict[str, set[int]]:
     }
 
 
-def _start(host: Host, network: str, image: str, key: str) -> None:
+def _start(host: Host, network: str, image: str, key: str, bare: bool) -> None:
+    data, layers = "/var/lib/docker", f"prefect-environment-tests-engine-{host.name}"
+    # A host of another session may have them right now.
+    if not bare and not docker("ps", "--all", "--quiet", "--filter", f"volume={layers}"):
+        data = f"{layers}:{data}"
     docker(
         *("run", "--detach", "--name", host.container, "--hostname", host.name, "--label", f"{OWNER}={os.getpid()}"),
         *("--network", network, "--ip", host.private_address, "--ip6", host.private_address6, *RIGHTS),
         # Gone after a boot, as on any machine; and no overlay on an overlay.
-        *("--tmpfs", "/run", "--volume", "/var/lib/docker"),
+        *("--tmpfs", "/run", "--volume", data),
         *("--env", f"AUTHORIZED_KEY={key}", image),
         # BuildKit needs the scheme to go without TLS.
         f"--insecure-registry=http://{host.operator_address}:{REGISTRY_PORT}",
