@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from pydantic import Field, field_validator
 
 from settings.auth import AuthEndpoint
 from settings.model import Model
+from settings.versions import version_in
 
 DEBIAN_POSTGRES_MAJOR: Final = "15"
 BUILT_AUTHELIA: Final = (4, 37, 5)
@@ -59,12 +59,12 @@ class ImageSettings(Model):
         """Major version of Postgres: Debian's with source `build`, else what the reference's tag says."""
         if self.source is ImageSource.BUILD:
             return DEBIAN_POSTGRES_MAJOR
-        return str(_version(self.postgres)[0])
+        return str(version_in(self.postgres)[0])
 
     @property
     def authelia_version(self) -> tuple[int, ...]:
         """Version of Authelia: what is built here with source `build`, else what the reference's tag says."""
-        return BUILT_AUTHELIA if self.source is ImageSource.BUILD else _version(self.authelia)
+        return BUILT_AUTHELIA if self.source is ImageSource.BUILD else version_in(self.authelia)
 
     @property
     def authelia_endpoint(self) -> AuthEndpoint:
@@ -74,7 +74,7 @@ class ImageSettings(Model):
     @field_validator("authelia")
     @classmethod
     def _minor_is_told(cls, reference: str) -> str:
-        if len(_version(reference)) < len(FORWARD_AUTH_SINCE):
+        if len(version_in(reference)) < len(FORWARD_AUTH_SINCE):
             raise ValueError(
                 f"{reference} does not say a version, and Authelia's configuration differs from one to the other. "
                 "Use a tag that begins with it, such as authelia/authelia:4.39.28"
@@ -84,7 +84,7 @@ class ImageSettings(Model):
     @field_validator("postgres")
     @classmethod
     def _major_is_told(cls, reference: str) -> str:
-        if not _version(reference):
+        if not version_in(reference):
             raise ValueError(
                 f"{reference} does not say a version, and another major version can't read the data. "
                 "Use a tag that begins with it, such as postgres:17.10-bookworm"
@@ -110,9 +110,3 @@ class ImageSettings(Model):
                 f"{path} is no PEM file with certificates; builds would fail on TLS. Name an existing file"
             )
         return path
-
-
-def _version(reference: str) -> tuple[int, ...]:
-    """The numbers that an image's tag begins with."""
-    tag = re.search(r":v?(\d+(?:\.\d+)*)[^:/]*$", reference.partition("@")[0])
-    return tuple(map(int, tag[1].split("."))) if tag else ()

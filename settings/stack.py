@@ -12,10 +12,19 @@ from settings.auth import AuthMode, AuthSettings
 from settings.backup import BackupSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import FurtherHostSettings, HostSettings
-from settings.images import ImageSettings
+from settings.images import ImageSettings, ImageSource
 from settings.model import PORT_MAX, Model, Name
 from settings.proxy import ProxyMode, ProxySettings
 from settings.servers import DaskSettings, MinioSettings, Mode, NetworksSettings, PostgresSettings, ServerSettings
+from settings.versions import (
+    PROGRAM_LOCK,
+    SERVER_LOCK,
+    WORKER_LOCK,
+    base_problems,
+    lock_problems,
+    locked,
+    requirement_problems,
+)
 
 
 class Profiles(Model):
@@ -62,6 +71,7 @@ class Settings(Model):
             *self._proxy_problems(),
             *self._auth_problems(),
             *self._backup_problems(),
+            *self._version_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -195,6 +205,22 @@ class Settings(Model):
             )
             return [problem]
         return []
+
+    def _version_problems(self) -> list[str]:
+        locks = {lock: locked(lock) for lock in (SERVER_LOCK, WORKER_LOCK, PROGRAM_LOCK)}
+        prefect = {lock: pins["prefect"] for lock, pins in locks.items()}
+        added = {f"workers.{name}.requirements": worker.requirements for name, worker in self.workers.items()}
+        added |= {
+            f"flows.{name}: {project.requirements_file}": requirement_lines(project.requirements_file)
+            for name, project in self.flows.items()
+            if project.worker is None
+        }
+        problems = [*lock_problems(prefect)]
+        if self.images.source is ImageSource.REGISTRY:
+            problems += base_problems(self.images.prefect, prefect[SERVER_LOCK])
+        for path, lines in added.items():
+            problems += requirement_problems(path, lines, locks[WORKER_LOCK])
+        return problems
 
     @property
     def serves_storage(self) -> bool:
