@@ -39,8 +39,8 @@ def lock_problems(prefect: Mapping[str, str]) -> Iterator[str]:
         if version != server:
             yield (
                 f"{lock}: it has Prefect {version}, and {server_lock}, which the server runs, {server}: requests of "
-                "one would be refused or misread by the other. Write the same `prefect==` into both .in files, and compile "
-                "the locks anew with the command at the head of each"
+                "one would be refused or misread by the other. Write the same `prefect==` into both .in files, and "
+                "compile the locks anew with the command at the head of each"
             )
 
 
