@@ -1,7 +1,10 @@
 """The environment, as a table of contents: settings in, components out; each part is a file of components/."""
 
+from collections.abc import Sequence
+
 import pulumi
 
+from components.alerts import Alerts, AlertsArgs
 from components.backup import Backup, BackupArgs
 from components.dask import Dask, DaskArgs
 from components.docker_host import DockerHost, DockerHostArgs
@@ -17,6 +20,7 @@ from components.postgres import Postgres, PostgresArgs
 from components.prefect_cli import PrefectCli, PrefectCliArgs
 from components.prefect_client import addresses, client_env, result_env
 from components.prefect_credential import PrefectCredential
+from components.prefect_gateway import PrefectGateway, PrefectGatewayArgs
 from components.prefect_server import PrefectServer, PrefectServerArgs
 from components.prefect_worker import PrefectWorker, PrefectWorkerArgs
 from components.site import FurtherHost, Site
@@ -63,6 +67,8 @@ if on.orion:
     )
     server = PrefectServer("prefect-server", server_args, host)
     outputs |= server.outputs
+    gateway_args = PrefectGatewayArgs(settings.server, images.prefect, networks, flow_networks, server, first_host)
+    PrefectGateway("prefect-api", gateway_args, host)
     if on.minio:
         storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
 
@@ -87,13 +93,22 @@ if on.orion:
     ]
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
 
+backup = None
 if settings.backup.on:
     saved = postgres.database if on.orion else None, storage if on.minio else None
-    outputs |= Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host).outputs
+    backup = Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host)
+    outputs |= backup.outputs
 
+doors: Sequence[str] = ()
 if settings.proxy.serves:
     database = postgres.authelia if on.orion else None
     served = [*([server] if on.orion else []), *([store] if on.minio else [])]
     door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, database, served)
-    outputs |= FrontDoor("front-door", door_args, host).outputs
+    front_door = FrontDoor("front-door", door_args, host)
+    doors = front_door.hosts
+    outputs |= front_door.outputs
+
+if settings.alerts.on:
+    alerts_args = AlertsArgs(settings, images, networks, server, backup, doors, [storage] if on.minio else [])
+    Alerts("alerts", alerts_args, host)
 export(outputs)

@@ -7,7 +7,7 @@ from typing import Final
 
 import pulumi
 
-from components import dask, minio, prefect_server
+from components import dask, minio, prefect_gateway
 from components.networks import Networks
 from settings import Settings
 
@@ -40,7 +40,7 @@ def addresses(settings: Settings, networks: Networks) -> Addresses:
     scheduler = at(networks.host(dask.SCHEDULER, dask.ALIAS), dask.PORT, settings.dask.scheduler_port)
     s3 = at(networks.host("minio"), minio.API_PORT, settings.minio.api_port)
     return Addresses(
-        prefect=at(networks.host("prefect-server"), prefect_server.PORT, settings.server.port),
+        prefect=at(networks.host(prefect_gateway.NAME), prefect_gateway.PORT, settings.server.port),
         dask=scheduler if settings.profiles.dask else settings.dask.address,
         s3=external.endpoint if external else f"http://{s3}",
     )

@@ -15,7 +15,7 @@ from components.image import Image
 from components.naming import qualified
 from components.networks import Network
 from components.postgres import Database
-from components.service import ServiceArgs, container, http_health
+from components.service import Port, ServiceArgs, container, http_health
 from outputs import Outputs
 from providers.connection import PrefectConnection
 from settings import ServerSettings, Settings
@@ -75,6 +75,8 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_API_AUTH_STRING": args.auth,
                     # Relative: the UI works under every name, and through every forward, that leads to it.
                     "PREFECT_UI_API_URL": settings.ui_api_url or "/api",
+                    # For the links in alerts.
+                    "PREFECT_UI_URL": args.settings.ui_url,
                     # What it answers to pages of others; its own UI is on the same host.
                     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": args.settings.ui_url,
                     # Else a run that died while the server was off for minutes is forgotten, and is Running for ever.
@@ -83,7 +85,7 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),
                 },
-                ports=args.host.published(settings.port, PORT),
+                ports=[Port(settings.port, PORT)],
                 health=http_health(PORT, "/api/health"),
                 # The first start makes the schema.
                 health_start="3m0s",

@@ -217,7 +217,7 @@ def test_a_stack_uses_a_database_and_a_store_that_are_there(site: Site, theirs: 
     for path, secret in SECRETS.items():
         guest.pulumi("config", "set", "--secret", "--path", f"{NAMESPACE}:{path}", secret)
     assert "greetings/test-deployment is Completed" in guest.up().text
-    theirs_are_not_made = ["dask-scheduler", "dask-worker-1", "prefect-server", "prefect-worker-dask-1"]
+    theirs_are_not_made = ["dask-scheduler", "dask-worker-1", "prefect-api", "prefect-server", "prefect-worker-dask-1"]
     assert containers(site.first, guest) == theirs_are_not_made
     assert guest.objects("volume") == []
     assert theirs.query("select count(*) from flow_run") == "1"
@@ -235,8 +235,8 @@ def test_stacks_that_share_a_network_never_answer_for_each_other(site: Site) -> 
     look = ROOT / "tests" / "e2e" / "resolve.py"
     inspect = f'{{{{(index .NetworkSettings.Networks "{SHARED}").IPAddress}}}}'
     for env in (site.far, site.guest):
-        own = [env.name("dask-scheduler"), env.name("prefect-server")]
-        short = ["scheduler", "dask-scheduler", "minio", "prefect-server", "postgres"]
+        own = [env.name("dask-scheduler"), env.name("prefect-api"), env.name("prefect-server")]
+        short = ["scheduler", "dask-scheduler", "minio", "prefect-api", "prefect-server", "postgres"]
         found = python(site.first, env.name("dask-worker-1"), look, *own, *short).splitlines()
         assert found == [f"{name} {site.first.docker('inspect', '--format', inspect, name)}" for name in own]
 

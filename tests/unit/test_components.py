@@ -46,6 +46,7 @@ def test_who_runs(stack: list[Recorded]) -> None:
         "dask-worker-2",
         "minio",
         "postgres",
+        "prefect-api",
         "prefect-cli",
         "prefect-server",
         "prefect-worker-dask-1",
@@ -59,6 +60,7 @@ def test_who_joins_which_network(stack: list[Recorded]) -> None:
         "postgres": ["database-network"],
         "prefect-server": sorted([*flows, "caddy-network", "database-network"]),
         "minio": sorted([*flows, "caddy-network"]),
+        "prefect-api": flows,
         "prefect-worker-dask-1": flows,
         "prefect-cli": flows,
         "dask-scheduler": ["dask-network"],
@@ -78,6 +80,7 @@ def test_short_names_answer_on_own_networks(stack: list[Recorded]) -> None:
     assert aliases == {
         "postgres": {"postgres"},
         "prefect-server": {"prefect-server"},
+        "prefect-api": {"prefect-api"},
         "minio": {"minio"},
         "dask-scheduler": {"scheduler"},
         "prefect-worker-dask-1": set(),
@@ -153,7 +156,7 @@ def test_a_port_offset_moves_every_port() -> None:
 
 def test_services_have_health_checks_that_an_edit_replaces(stack: list[Recorded]) -> None:
     checked = {name for name, c in containers(stack).items() if "healthcheck" in c}
-    assert {"postgres", "prefect-server", "minio", "dask-scheduler", "dask-worker-1"} <= checked
+    assert {"postgres", "prefect-server", "prefect-api", "minio", "dask-scheduler", "dask-worker-1"} <= checked
     assert "prefect-cli" not in checked
     for resource in stack:
         if resource.kind == "Container":
@@ -195,6 +198,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_UI_API_URL": "/api",
+        "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
 
 
@@ -209,7 +213,7 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
         "DASK_SCHEDULER_ADDRESS": "scheduler:8786",
         "DO_NOT_TRACK": "1",
         "PREFECT_API_AUTH_STRING": "admin:generated-prefect-api-password",
-        "PREFECT_API_URL": "http://prefect-server:4200/api",
+        "PREFECT_API_URL": "http://prefect-api:4200/api",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
@@ -299,7 +303,7 @@ def test_replicas_are_containers() -> None:
         ({"minio": False}, {"minio"}),
         (
             {"orion": False, "agent": False, "cli": False},
-            {"postgres", "prefect-server", "prefect-worker-dask-1", "prefect-cli"},
+            {"postgres", "prefect-server", "prefect-api", "prefect-worker-dask-1", "prefect-cli"},
         ),
     ],
 )

@@ -71,7 +71,8 @@ def test_ports_are_opened_on_private_addresses_and_nothing_else_beyond_loopback(
         for name, c in containers(stack).items()
     }
     assert {name: ports for name, ports in published.items() if ports} == {
-        "prefect-server": {("127.0.0.1", 4200, 4200), ("10.0.0.1", 4200, 4200)},
+        "prefect-server": {("127.0.0.1", 4200, 4200)},
+        "prefect-api": {("10.0.0.1", 4200, 4200)},
         "minio": {("127.0.0.1", 9000, 9000), ("10.0.0.1", 9000, 9000), ("127.0.0.1", 9001, 9001)},
         "dask-scheduler": {("127.0.0.1", 8787, 8787), ("10.0.0.1", 8786, 8786)},
         "dask-worker-1": {("10.0.0.1", 8800, 8789)},
