@@ -17,7 +17,7 @@ from providers.minio.bucket import Bucket, BucketArgs
 from providers.minio.policy import Policy, PolicyArgs
 from providers.minio.policy_attachment import PolicyAttachment, PolicyAttachmentArgs
 from providers.minio.user import User, UserArgs
-from providers.prefect.block import Block, BlockArgs
+from providers.prefect.block import Block
 from settings import MinioSettings
 
 BLOCK_TYPE: Final = "remote-file-system"
@@ -62,7 +62,6 @@ class FlowStorage(pulumi.ComponentResource):
         self._args = args
         self.bucket, self.endpoint = args.settings.bucket, args.endpoint
         self._bucket: list[Bucket] = []
-        self._first_block: list[Block] = []
         self.connection = args.store.connection
         if isinstance(args.store, Minio):
             self.key = self._own_key(args.store)
@@ -119,27 +118,12 @@ class FlowStorage(pulumi.ComponentResource):
             "secret": self.key.secret,
             "client_kwargs": {"endpoint_url": self._args.endpoint, **({"region_name": region} if region else {})},
         }
-        block = Block(
+        return server.block(
             name,
-            BlockArgs(
-                server.connection,
-                block_type=BLOCK_TYPE,
-                block=name,
-                # A block can't bear a mark; those by this name in the stack's own server are the stack's.
-                adopt=True,
-                data=pulumi.Output.secret({"basepath": pulumi.Output.concat("s3://", path), "settings": settings}),
-            ),
-            pulumi.ResourceOptions.merge(
-                pulumi.ResourceOptions.merge(
-                    served_by(server.container),
-                    # One first: the server makes its encryption key with the first block, and two at once collide.
-                    pulumi.ResourceOptions(depends_on=[*self._bucket, *self._first_block]),
-                ),
-                opts,
-            ),
+            BLOCK_TYPE,
+            {"basepath": pulumi.Output.concat("s3://", path), "settings": settings},
+            pulumi.ResourceOptions.merge(pulumi.ResourceOptions(depends_on=self._bucket), opts),
         )
-        self._first_block = self._first_block or [block]
-        return block
 
 
 def access_key_id(user: str) -> str:

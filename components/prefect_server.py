@@ -15,9 +15,10 @@ from components.image import Image
 from components.naming import qualified
 from components.networks import Network
 from components.postgres import Database
-from components.service import Port, ServiceArgs, container, http_health
+from components.service import Port, ServiceArgs, container, http_health, served_by
 from outputs import Outputs
 from providers.connection import PrefectConnection
+from providers.prefect.block import Block, BlockArgs
 from settings import ServerSettings, Settings
 
 PORT: Final = 4200
@@ -38,7 +39,7 @@ class PrefectServerArgs:
 
 
 class PrefectServer(pulumi.ComponentResource):
-    """A Prefect server on a Postgres database, the stack's own or another."""
+    """A Prefect server on a Postgres database, the stack's own or another, with the secrets of the settings in it."""
 
     container: docker.Container
     connection: PrefectConnection
@@ -94,7 +95,37 @@ class PrefectServer(pulumi.ComponentResource):
         if args.host.via:
             self.connection["via"] = args.host.via
         self.outputs = {"prefect_url": settings.url, "prefect_api_url": url, "prefect_api_auth_string": args.auth}
+        self._first_block: list[Block] = []
+        for block, secret in args.settings.secrets.items():
+            # https://docs.prefect.io/v3/concepts/blocks: what `Secret.load(block)` finds.
+            self.block(block, "secret", {"value": secret.get_secret_value()}, pulumi.ResourceOptions(parent=self))
         self.register_outputs({})
+
+    def block(
+        self,
+        name: str,
+        block_type: str,
+        data: Mapping[str, pulumi.Input[object]],
+        opts: pulumi.ResourceOptions,
+    ) -> Block:
+        """Declare a block in it, secret as a whole.
+
+        A block can't bear a mark; those by this name in the stack's own server are the stack's.
+        """
+        first = pulumi.ResourceOptions.merge(
+            # One first: the server makes its encryption key with the first block, and two at once collide.
+            served_by(self.container),
+            pulumi.ResourceOptions(depends_on=self._first_block),
+        )
+        block = Block(
+            name,
+            BlockArgs(
+                self.connection, block_type=block_type, block=name, adopt=True, data=pulumi.Output.secret(data)
+            ),
+            pulumi.ResourceOptions.merge(first, opts),
+        )
+        self._first_block = self._first_block or [block]
+        return block
 
 
 def _retention(settings: ServerSettings) -> dict[str, str]:

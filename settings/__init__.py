@@ -90,6 +90,7 @@ SECRETS: Final = (
     "postgres.external.password",
     "minio.root_password",
     "minio.external.secret_key",
+    "secrets.*",
     "server.password",
     "auth.users.*.password_hash",
     "auth.smtp.password",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from settings.auth import AuthMode, AuthSettings
 from settings.backup import BackupSettings
@@ -55,6 +55,7 @@ class Settings(Model):
     dask: DaskSettings = DaskSettings()
     cli: CliSettings = CliSettings()
     flows: Mapping[Name, FlowSettings] = Field({}, description="flow projects by name")
+    secrets: Mapping[Name, SecretStr] = Field({}, description="Prefect's `secret` blocks by name, for flows to load")
     proxy: ProxySettings = ProxySettings()
     auth: AuthSettings = AuthSettings()
     backup: BackupSettings = BackupSettings()
@@ -250,6 +251,11 @@ class Settings(Model):
             problems.append(
                 "flows: deployments live in the Prefect server and their code in MinIO. "
                 "Set profiles.orion and profiles.minio to true, or remove the flows"
+            )
+        if self.secrets and not self.profiles.orion:
+            problems.append(
+                "secrets: they are blocks in the Prefect server, and there is none. Set profiles.orion: true, or "
+                "remove them"
             )
         for name, project in self.flows.items():
             if project.worker is None:

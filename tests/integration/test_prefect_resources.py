@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +19,9 @@ from providers.prefect.deployment import DeploymentProvider, parameter_schema
 from providers.prefect.server import marked, unmarked
 from providers.prefect.work_pool import WorkPoolProvider
 from providers.prefect.work_queue import WorkQueueProvider
-from tests.integration.harness import OWNER, Case, Lifecycle, Props, failing, fresh_process
+from tests.integration.harness import OWNER, Case, Engine, Lifecycle, Props, failing, fresh_process
 from tests.integration.ports import free_port
-from tests.integration.prefect_server import RunningPrefect
+from tests.integration.prefect_server import AUTH, RunningPrefect
 
 __all__ = ["fresh_process"]
 
@@ -331,6 +335,18 @@ def automation(prefect: RunningPrefect, _tmp: Path) -> Case:
     )
 
 
+def in_a_flow(prefect: RunningPrefect, code: str, *words: str) -> str:
+    """What Python prints that has the environment of a flow."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PREFECT_API_URL": prefect.connection["url"],
+        "PREFECT_API_AUTH_STRING": AUTH,
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 @pytest.fixture(params=[work_pool, work_queue, block, deployment, automation], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest, prefect_server: RunningPrefect, tmp_path: Path) -> Case:
     make: Callable[[RunningPrefect, Path], Case] = request.param
@@ -412,6 +428,20 @@ class TestBlock:
         secret = secrets.token_hex(12)
         program = case.program(data={"settings": {"$ref": secret}, "$ref": {"block_document_id": secret}})
         failing(lambda: case.engine().up(program), secret)
+
+
+    @pytest.mark.parametrize(
+        ("value", "loaded"), [("hunter2-hunter2", "hunter2-hunter2"), ('{"user": "ann"}', {"user": "ann"})]
+    )
+    def test_a_flow_loads_a_secret(self, prefect_server: RunningPrefect, value: str, loaded: object) -> None:
+        name = unique("secret")
+        program = {"connection": prefect_server.connection, "owner": OWNER, "block_type": "secret", "block": name}
+        engine = Engine(BlockProvider())
+        assert engine.up({**program, "adopt": True, "data": {"value": value}}) == "create"
+        assert engine.refresh() == "same"
+        code = "import json, sys; from prefect.blocks.system import Secret; print(json.dumps(Secret.load(sys.argv[1]).get()))"
+        told = in_a_flow(prefect_server, code, name)
+        assert json.loads(told) == loaded
 
 
 class TestAutomation:

@@ -332,6 +332,24 @@ def test_a_password_in_plain_text_is_refused_with_the_command_that_sets_it() -> 
         record({**BUILD, "postgres": {"password": "hunter2-hunter2"}})
 
 
+def test_secrets_of_the_settings_are_blocks_one_after_the_first() -> None:
+    given = {"weather-token": "hunter2-hunter2", "billing": '{"user": "ann"}'}
+    resources = record({**BUILD, "flows": FLOWS, "secrets": given}, secret=("secrets",))
+    blocks = {r.name: r for r in resources if r.kind == "Block"}
+    for name, value in given.items():
+        assert blocks[name].inputs["block_type"] == "secret"
+        assert is_secret(blocks[name].inputs["data"])
+        assert revealed(blocks[name].inputs["data"]) == {"value": value}
+    # The server makes its encryption key with the first block, and two at once collide.
+    first, *others = blocks.values()
+    assert all(first.urn in each.depends_on for each in others)
+
+
+def test_a_secret_in_plain_text_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"secrets\.token: it is in plain text(.|\n)*:secrets\.token'"):
+        record({**BUILD, "secrets": {"token": "hunter2"}})
+
+
 def test_a_password_from_a_config_secret_is_used_and_stays_secret() -> None:
     resources = record({**BUILD, "postgres": {"password": "hunter2-hunter2"}}, secret=("postgres",))
     [postgres] = [r for r in resources if r.kind == "Container" and r.name == "postgres"]

@@ -217,6 +217,12 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(problems({"a": 1, "b": 2, "server": {"port": 0}})) == 1 + 3
 
 
+def test_secrets_need_a_server() -> None:
+    off = {"orion": False, "agent": False, "cli": False}
+    lines = problems({"profiles": off, "secrets": {"token": "hunter2"}})
+    assert any("secrets: they are blocks in the Prefect server, and there is none" in line for line in lines)
+
+
 def test_an_error_does_not_show_the_value_of_a_secret() -> None:
     assert "tooshrt" not in "\n".join(problems({"minio": {"root_password": "tooshrt"}}))
 
