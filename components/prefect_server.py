@@ -119,9 +119,7 @@ class PrefectServer(pulumi.ComponentResource):
         )
         block = Block(
             name,
-            BlockArgs(
-                self.connection, block_type=block_type, block=name, adopt=True, data=pulumi.Output.secret(data)
-            ),
+            BlockArgs(self.connection, block_type=block_type, block=name, adopt=True, data=pulumi.Output.secret(data)),
             pulumi.ResourceOptions.merge(first, opts),
         )
         self._first_block = self._first_block or [block]

@@ -42,7 +42,10 @@ class ScheduleSettings(Model):
     cron: str | None = Field(None, description="five fields, such as `0 6 * * *`")
     interval_seconds: int | None = Field(None, ge=1, description="instead of `cron`: seconds between two runs")
     timezone: str = Field("UTC", description="IANA name, such as Europe/Warsaw")
-    active: bool | None = Field(None, description="default: on when created, then as set in Prefect's UI")
+    active: bool | None = Field(
+        None,
+        description="default: on when created, then as set in Prefect's UI; true also resumes a paused deployment",
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -44,7 +44,7 @@ class Schedule(TypedDict):
     timezone: NotRequired[str]
     """IANA name; default `UTC`."""
     active: NotRequired[bool]
-    """Default: on when created, then as set in Prefect's UI."""
+    """Default: on when created, then as set in Prefect's UI. True of one resumes a paused deployment, too."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class DeploymentProvider(PrefectProvider[DeploymentArgs]):
                 "queue": deployment.work_queue_name,
                 "content_hash": deployment.version,
                 "parameters": deployment.parameters,
-                "schedules": _as_asked(deployment.schedules, args.schedules),
+                "schedules": _as_asked(deployment, args.schedules),
                 "tags": deployment.tags,
                 "description": description,
                 "concurrency_limit": limit.limit if limit else None,
@@ -150,7 +150,11 @@ class DeploymentProvider(PrefectProvider[DeploymentArgs]):
         from prefect.client.schemas.actions import DeploymentUpdate
 
         deployment = client.read_deployment_by_name(self.id(args))
-        client.update_deployment(deployment.id, DeploymentUpdate(**_settings(args)))
+        update = DeploymentUpdate(**_settings(args))
+        if any(schedule.get("active") for schedule in args.schedules):
+            # Schedules of a paused deployment rest, whatever they say.
+            update.paused = False
+        client.update_deployment(deployment.id, update)
         _bring_schedules(client, deployment, args.schedules)
         return {"deployment_id": str(deployment.id)}
 
@@ -212,15 +216,16 @@ def _key(schedule: Mapping[str, Value]) -> tuple[Value, ...]:
     return schedule.get("cron"), schedule.get("interval_seconds"), schedule.get("timezone", UTC)
 
 
-def _as_asked(real: Sequence[DeploymentSchedule], asked: Sequence[Schedule]) -> list[Props]:
-    """Return real schedules in the form and order of those asked for, then the surplus."""
-    rest = [_plain(schedule) for schedule in real]
+def _as_asked(deployment: DeploymentResponse, asked: Sequence[Schedule]) -> list[Props]:
+    """Return a deployment's schedules in the form and order of those asked for, then the surplus."""
+    rest = [_plain(schedule) for schedule in deployment.schedules]
     shown: list[Props] = []
     for wanted in asked:
         found = next((each for each in rest if _key(each) == _key(wanted)), None)
         if found is not None:
             rest.remove(found)
-            shown.append({**wanted, "active": found["active"]} if "active" in wanted else {**wanted})
+            active = found["active"] and not deployment.paused
+            shown.append({**wanted, "active": active} if "active" in wanted else {**wanted})
     return shown + rest
 
 

@@ -44,6 +44,13 @@ def greet(names: list[str], times: int = 1):
 '''
 
 
+LOAD = """
+import json, sys
+from prefect.blocks.system import Secret
+print(json.dumps(Secret.load(sys.argv[1]).get()))
+"""
+
+
 def unique(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(4)}"
 
@@ -429,7 +436,6 @@ class TestBlock:
         program = case.program(data={"settings": {"$ref": secret}, "$ref": {"block_document_id": secret}})
         failing(lambda: case.engine().up(program), secret)
 
-
     @pytest.mark.parametrize(
         ("value", "loaded"), [("hunter2-hunter2", "hunter2-hunter2"), ('{"user": "ann"}', {"user": "ann"})]
     )
@@ -439,9 +445,7 @@ class TestBlock:
         engine = Engine(BlockProvider())
         assert engine.up({**program, "adopt": True, "data": {"value": value}}) == "create"
         assert engine.refresh() == "same"
-        code = "import json, sys; from prefect.blocks.system import Secret; print(json.dumps(Secret.load(sys.argv[1]).get()))"
-        told = in_a_flow(prefect_server, code, name)
-        assert json.loads(told) == loaded
+        assert json.loads(in_a_flow(prefect_server, LOAD, name)) == loaded
 
 
 class TestAutomation:
@@ -515,6 +519,28 @@ class TestDeployment:
         assert engine.up(program) == "update"
         again = prefect_server[f"/deployments/{id_}"]["schedules"]
         assert [s["active"] for s in again if "interval" in s["schedule"]] == [False]
+
+    def test_a_paused_one_stays_paused_unless_a_schedule_must_be_on(
+        self, prefect_server: RunningPrefect, tmp_path: Path
+    ) -> None:
+        case = deployment(prefect_server, tmp_path)
+        engine, program = case.engine(), case.program()
+        engine.up(program)
+        assert engine.state is not None
+        path = f"/deployments/{engine.state.outputs['deployment_id']}"
+        # What the switch beside a deployment's name sends.
+        prefect_server.send("POST", f"{path}/pause_deployment")
+        assert engine.refresh() == "same"
+        assert engine.up(program | {"content_hash": "2"}) == "update"
+        assert prefect_server[path]["paused"]
+        on = program | {"content_hash": "2", "schedules": [program["schedules"][0] | {"active": True}]}
+        assert engine.up(on) == "update"
+        assert not prefect_server[path]["paused"]
+        prefect_server.send("POST", f"{path}/pause_deployment")
+        assert engine.refresh() == "changed"
+        assert engine.up(on) == "update"
+        assert not prefect_server[path]["paused"]
+        assert engine.refresh() == "same"
 
     def test_another_directory_of_the_same_code_calls_nobody(
         self, prefect_server: RunningPrefect, tmp_path: Path
