@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.environment import Environment, docker, environment, eventually
+from tests.e2e.environment import Environment, docker, eventually
 
-pytestmark = pytest.mark.xdist_group("dead-runs")
+pytestmark = pytest.mark.xdist_group("lived-in")
 
 FLOW: Final = """\
 import time
@@ -36,26 +36,22 @@ WORKER: Final = "prefect-worker-watch-1"
 
 
 @pytest.fixture(scope="module", name="env")
-def _env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def _env(lived_in: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     project = tmp_path_factory.mktemp("project")
     (project / "watched.py").write_text(FLOW)
     deployments = {
         "several": {"entrypoint": "watched.py:long"},
         "one": {"entrypoint": "watched.py:long", "concurrency_limit": 1},
     }
-    made = environment(
-        tmp_path_factory.mktemp("dead-runs"),
-        "dead-runs",
-        2700,
-        profiles={"dask": False, "cli": False},
-        workers={"watch": {"pool": "watch"}},
-        flows={"watch": {"path": str(project), "worker": "watch", "deployments": deployments}},
+    flows = dict(lived_in.settings["flows"])
+    lived_in.write_settings(
+        workers={"dask": {"pool": "dask-pool", "queues": ["dask-queue"]}, "watch": {"pool": "watch"}},
+        flows={**flows, "watch": {"path": str(project), "worker": "watch", "deployments": deployments}},
     )
-    for env in made:
-        env.run("scripts/setup", "--yes", "--stack", env.stack)
-        env.run("scripts/pulumi", "stack", "init", env.stack, "--non-interactive")
-        env.apply()
-        yield env
+    lived_in.apply()
+    yield lived_in
+    lived_in.write_settings(workers=None, flows=flows)
+    lived_in.apply()
 
 
 def started(env: Environment, deployment: str, seconds: int) -> str:
