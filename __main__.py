@@ -1,14 +1,12 @@
 """The environment, as a table of contents: settings in, components out; each part is a file of components/."""
 
-import pulumi
-
 from components.backup import Backup, BackupArgs
 from components.dask import Dask, DaskArgs
 from components.docker_host import DockerHost, DockerHostArgs
 from components.external_minio import ExternalMinio
 from components.external_postgres import ExternalPostgres
 from components.flow_project import FlowProject, FlowProjectArgs
-from components.flow_storage import FlowStorage, FlowStorageArgs
+from components.flow_storage import RESULT_BLOCK, FlowStorage, FlowStorageArgs
 from components.front_door import FrontDoor, FrontDoorArgs
 from components.images import Images
 from components.minio import Minio, MinioArgs
@@ -23,7 +21,7 @@ from components.prefect_worker import PrefectWorker, PrefectWorkerArgs
 from components.site import FurtherHost, Site
 from components.watch import Watch, WatchArgs
 from outputs import Outputs, export
-from settings import DASK_BLOCK, load
+from settings import load
 
 settings = load()
 on = settings.profiles
@@ -37,7 +35,7 @@ everywhere = [networks.prefect, networks.caddy, networks.minio, networks.dask]
 flow_networks = [networks.prefect, networks.dask, networks.minio]
 sites: dict[str | None, Site] = {None: Site(None, first_host, images, flow_networks, networks.dask)}
 sites |= {name: FurtherHost(name, each, settings.images).site for name, each in settings.hosts.items()}
-results = result_env(DASK_BLOCK if on.minio else None)
+results = result_env(RESULT_BLOCK if on.minio else None)
 at = addresses(settings, networks)
 credential = PrefectCredential("prefect-credential", settings.server)
 flow_env = client_env(settings, at, credential.auth) | results
@@ -49,7 +47,7 @@ if on.minio:
         if settings.minio.external
         else Minio("minio", MinioArgs(settings.minio, images, everywhere, first_host), host)
     )
-    storage = FlowStorage("storage", FlowStorageArgs(settings.minio, store, at.s3), host)
+    storage = FlowStorage("storage", FlowStorageArgs(settings.minio, settings.retention, store, at.s3), host)
     outputs |= store.outputs
 
 if on.orion:
@@ -67,7 +65,7 @@ if on.orion:
     gateway_args = PrefectGatewayArgs(settings.server, images.prefect, networks, flow_networks, server, first_host)
     PrefectGateway("prefect-api", gateway_args, host)
     if on.minio:
-        storage.block(DASK_BLOCK, server, settings.minio.bucket, pulumi.ResourceOptions(parent=storage))
+        storage.blocks(server)
 
 if on.dask:
     requirements = worker_settings[settings.dask.image_of].requirements

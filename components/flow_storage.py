@@ -9,18 +9,25 @@ import pulumi
 
 from components.external_minio import ExternalMinio
 from components.minio import Minio
+from components.naming import LABEL
 from components.prefect_server import PrefectServer
 from components.service import kept_secret, served_by
 from providers.connection import MinioConnection
 from providers.minio.access_key import AccessKey, AccessKeyArgs
 from providers.minio.bucket import Bucket, BucketArgs
+from providers.minio.expiry import Expiry, ExpiryArgs
 from providers.minio.policy import Policy, PolicyArgs
 from providers.minio.policy_attachment import PolicyAttachment, PolicyAttachmentArgs
 from providers.minio.user import User, UserArgs
 from providers.prefect.block import Block
-from settings import MinioSettings
+from settings import MinioSettings, RetentionSettings
 
 BLOCK_TYPE: Final = "remote-file-system"
+BLOCK: Final = "dask-block"
+"""On the whole bucket."""
+RESULT_BLOCK: Final = "flow-results"
+RESULTS: Final = "_results"
+"""Where in the bucket the results are: no flow project's name can begin like that, so no rule for it meets code."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class FlowStorageArgs:
     """What the storage of flows needs."""
 
     settings: MinioSettings
+    retention: RetentionSettings
     store: Minio | ExternalMinio
     endpoint: str
     """URL of the S3 API as what runs flows reaches it."""
@@ -82,6 +90,20 @@ class FlowStorage(pulumi.ComponentResource):
         self.inside = pulumi.ResourceOptions.merge(
             served_by(minio.container), pulumi.ResourceOptions(depends_on=self._bucket)
         )
+        if days := self._args.retention.results_days:
+            Expiry(
+                f"{bucket}-results",
+                ExpiryArgs(
+                    minio.connection,
+                    bucket=bucket,
+                    rule=f"{LABEL}.results",
+                    prefix=f"{RESULTS}/",
+                    days=days,
+                    # One of this id that is there already was left by the stack when it was taken down.
+                    adopt=True,
+                ),
+                pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=self._bucket)),
+            )
         user = User(
             user_name,
             UserArgs(minio.connection, user=user_name, secret_key=user_secret, adopt=adopt),
@@ -109,6 +131,12 @@ class FlowStorage(pulumi.ComponentResource):
             pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[attachment])),
         )
         return Key(key.access_key, key.secret_key)
+
+    def blocks(self, server: PrefectServer) -> None:
+        """Declare the block on the bucket, and the one on the part of it where results go."""
+        child = pulumi.ResourceOptions(parent=self)
+        self.block(BLOCK, server, self.bucket, child)
+        self.block(RESULT_BLOCK, server, f"{self.bucket}/{RESULTS}", child)
 
     def block(self, name: str, server: PrefectServer, path: pulumi.Input[str], opts: pulumi.ResourceOptions) -> Block:
         """Declare a RemoteFileSystem block on `s3://<path>`, as the access key of the bucket's user."""

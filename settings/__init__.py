@@ -32,6 +32,7 @@ from settings.hosts import EndpointSettings, FurtherHostSettings, HostSettings
 from settings.images import ImageSettings, ImageSource
 from settings.model import NAMESPACE, Model, SettingsError
 from settings.proxy import Certificates, ExternalProxySettings, ProxyMode, ProxySettings
+from settings.retention import RetentionSettings
 from settings.servers import (
     API_USER,
     DaskSettings,
@@ -46,7 +47,6 @@ from settings.stack import Settings
 
 __all__ = [
     "API_USER",
-    "DASK_BLOCK",
     "NAMESPACE",
     "AuthEndpoint",
     "AuthMode",
@@ -73,6 +73,7 @@ __all__ = [
     "PostgresSettings",
     "ProxyMode",
     "ProxySettings",
+    "RetentionSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",
@@ -101,7 +102,6 @@ SECRETS: Final = (
 HOST_NAME_MAX: Final = 63
 # The longest object name is <project>-<stack>-prefect-worker-<worker>-<replica>; it is a host name, too.
 LONGEST_SUFFIX: Final = len("-prefect-worker--99")
-DASK_BLOCK: Final = "dask-block"
 
 
 def load() -> Settings:

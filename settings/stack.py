@@ -15,6 +15,7 @@ from settings.hosts import FurtherHostSettings, HostSettings
 from settings.images import ImageSettings, ImageSource
 from settings.model import PORT_MAX, Model, Name
 from settings.proxy import ProxyMode, ProxySettings
+from settings.retention import RetentionSettings
 from settings.servers import DaskSettings, MinioSettings, Mode, NetworksSettings, PostgresSettings, ServerSettings
 from settings.versions import (
     PROGRAM_LOCK,
@@ -56,6 +57,7 @@ class Settings(Model):
     cli: CliSettings = CliSettings()
     flows: Mapping[Name, FlowSettings] = Field({}, description="flow projects by name")
     secrets: Mapping[Name, SecretStr] = Field({}, description="Prefect's `secret` blocks by name, for flows to load")
+    retention: RetentionSettings = RetentionSettings()
     proxy: ProxySettings = ProxySettings()
     auth: AuthSettings = AuthSettings()
     backup: BackupSettings = BackupSettings()
@@ -69,6 +71,7 @@ class Settings(Model):
             *self._port_problems(),
             *self._flow_problems(),
             *self._worker_problems(),
+            *self._retention_problems(),
             *self._proxy_problems(),
             *self._auth_problems(),
             *self._backup_problems(),
@@ -222,6 +225,15 @@ class Settings(Model):
         for path, lines in added.items():
             problems += requirement_problems(path, lines, locks[WORKER_LOCK])
         return problems
+
+    def _retention_problems(self) -> list[str]:
+        if self.retention.results_days and not self.serves_storage:
+            problem = (
+                "retention.results_days: the stack has no store of its own, and sets no rules in another, so results "
+                "would stay. Remove it, and have that store delete what is old below _results/"
+            )
+            return [problem]
+        return []
 
     @property
     def serves_storage(self) -> bool:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from minio import Minio, MinioAdmin
-from minio.commonconfig import Tags
+from minio.commonconfig import Filter, Tags
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, S3Error
+from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from providers.minio.access_key import AccessKeyProvider
 from providers.minio.bucket import OWNER_TAG, BucketProvider
+from providers.minio.expiry import ExpiryProvider
 from providers.minio.object_tree import ObjectTreeProvider, tree
 from providers.minio.policy import PolicyProvider
 from providers.minio.policy_attachment import PolicyAttachmentProvider
@@ -280,7 +282,50 @@ def object_tree(minio: RunningMinio, tmp: Path) -> Case:
     )
 
 
-MAKERS: list[Make] = [bucket, user, policy, policy_attachment, access_key, object_tree]
+def expiry(minio: RunningMinio, _tmp: Path) -> Case:
+    where, name = unique("bucket"), unique("rule")
+    minio.s3.make_bucket(bucket_name=where)
+    # Somebody's, which must outlive all that is done to ours.
+    put_rule(minio, where, "theirs", ("elsewhere/", 9))
+
+    def rules() -> dict[str | None, tuple[str | None, int | None]]:
+        found = {
+            rule.rule_id: (rule.rule_filter.prefix, rule.expiration.days)
+            for rule in getattr(minio.s3.get_bucket_lifecycle(bucket_name=where), "rules", [])
+            if rule.status == "Enabled" and rule.rule_filter and rule.expiration
+        }
+        assert found.pop("theirs") == ("elsewhere/", 9)
+        return found
+
+    def vanish() -> None:
+        minio.s3.delete_bucket_lifecycle(bucket_name=where)
+        put_rule(minio, where, "theirs", ("elsewhere/", 9))
+
+    return Case(
+        provider=ExpiryProvider(),
+        inputs={"connection": minio.connection, "bucket": where, "rule": name, "prefix": "_results/", "days": 30},
+        update={"prefix": "results/", "days": 1},
+        replace={"rule": unique("rule")},
+        holds=lambda inputs: rules().get(inputs["rule"]) == (inputs["prefix"], inputs["days"]),
+        exists=lambda inputs: inputs["rule"] in rules(),
+        drift=lambda: put_rule(minio, where, name, ("_results/", 30), status="Disabled"),
+        vanish=vanish,
+        foreign=lambda: put_rule(minio, where, name, ("_results/", 7)),
+        invalid=[("days", 0), ("prefix", "_results"), ("prefix", "/"), ("prefix", ""), ("rule", " "), ("bucket", "x")],
+        secrets=(str(minio.connection["secret_key"]),),
+    )
+
+
+def put_rule(minio: RunningMinio, bucket: str, name: str, rule: tuple[str, int], status: str = "Enabled") -> None:
+    """Put a rule, of a prefix and its days, beside those that are there, in place of one of its name."""
+    prefix, days = rule
+    config = minio.s3.get_bucket_lifecycle(bucket_name=bucket)
+    others = [each for each in (config.rules if config else []) if each.rule_id != name]
+    new = Rule(status, rule_filter=Filter(prefix=prefix), rule_id=name, expiration=Expiration(days=days))
+    minio.s3.set_bucket_lifecycle(bucket_name=bucket, config=LifecycleConfig([*others, new]))
+
+
+MAKERS: list[Make] = [bucket, expiry, user, policy, policy_attachment, access_key, object_tree]
 
 
 @pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)

@@ -14,11 +14,13 @@ from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, S3Error
 from minio.versioningconfig import VersioningConfig
 
+from components.flow_storage import RESULTS
 from providers import connection as waits
 from providers.base import ProviderError
 from providers.connection import MinioConnection
 from providers.minio.access_key import AccessKeyProvider
 from providers.minio.bucket import BucketProvider
+from providers.minio.expiry import ExpiryProvider
 from providers.minio.object_tree import ObjectTreeProvider, tree
 from providers.minio.policy import PolicyProvider, canonical
 from providers.minio.policy_attachment import PolicyAttachmentProvider
@@ -77,6 +79,23 @@ def test_another_stacks_bucket_is_refused(minio_server: RunningMinio, name: str)
     Engine(BucketProvider()).up(program(minio_server, bucket=name, owner="prefect-environment/other"))
     text = failing(lambda: Engine(BucketProvider()).up(program(minio_server, bucket=name)))
     assert "adopt=True" in text
+
+
+def test_old_results_go_and_code_never(minio_server: RunningMinio, name: str) -> None:
+    Engine(BucketProvider()).up(program(minio_server, bucket=name, force_destroy=False))
+    rule = program(minio_server, bucket=name, rule="results", prefix=f"{RESULTS}/", days=30)
+    assert Engine(ExpiryProvider()).up(rule) == "create"
+    for each in (f"{RESULTS}/a", "greetings/0123456789abcdef/flow.py", f"{RESULTS}-of-old"):
+        put(minio_server, name, each)
+
+    def expires(of: str) -> str | None:
+        # What MinIO will do, in its own words; it does so at midnight.
+        found = minio_server.s3.stat_object(bucket_name=name, object_name=of).metadata
+        return dict(found or {}).get("x-amz-expiration")
+
+    assert 'rule-id="results"' in str(expires(f"{RESULTS}/a"))
+    assert expires("greetings/0123456789abcdef/flow.py") is None
+    assert expires(f"{RESULTS}-of-old") is None
 
 
 @pytest.fixture

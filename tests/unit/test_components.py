@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.flow_storage import bucket_policy
+from components.flow_storage import RESULTS, bucket_policy
 from settings import NAMESPACE, SettingsError
 from tests.unit.recorder import ROOT, Recorded, is_secret, plain, record, revealed
 
@@ -182,7 +182,7 @@ def test_no_secret_is_sent_in_plain(stack: list[Recorded]) -> None:
 
 def test_server_environment(stack: list[Recorded]) -> None:
     assert env(containers(stack)["prefect-server"]) == {
-        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/flow-results",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200",
         "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
@@ -213,7 +213,7 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
         "DO_NOT_TRACK": "1",
         "PREFECT_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_API_URL": "http://prefect-api:4200/api",
-        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/dask-block",
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/flow-results",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
 
@@ -331,6 +331,17 @@ def test_a_password_in_plain_text_is_refused_with_the_command_that_sets_it() -> 
         record({**BUILD, "postgres": {"password": "hunter2-hunter2"}})
 
 
+def test_results_have_a_place_of_their_own_and_go_when_they_are_told_to(stack: list[Recorded]) -> None:
+    blocks = {r.name: revealed(r.inputs["data"])["basepath"] for r in stack if r.kind == "Block"}
+    assert (blocks["dask-block"], blocks["flow-results"]) == ("s3://flows", f"s3://flows/{RESULTS}")
+    assert not [r for r in stack if r.kind == "Expiry"]
+    [rule] = [r for r in record({**BUILD, "retention": {"results_days": 30}}) if r.kind == "Expiry"]
+    asked = {key: rule.inputs[key] for key in ("bucket", "prefix", "days")}
+    assert asked == {"bucket": "flows", "prefix": f"{RESULTS}/", "days": 30}
+    with pytest.raises(SettingsError, match=r"flows\._results: "):
+        record({**BUILD, "flows": {RESULTS: FLOWS["greetings"]}})
+
+
 def test_secrets_of_the_settings_are_blocks_one_after_the_first() -> None:
     given = {"weather-token": "hunter2-hunter2", "billing": '{"user": "ann"}'}
     resources = record({**BUILD, "flows": FLOWS, "secrets": given}, secret=("secrets",))
@@ -389,7 +400,7 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
-    assert len(dynamic) == 21
+    assert len(dynamic) == 22
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"

@@ -67,7 +67,7 @@ def test_flows_reach_a_store_elsewhere_with_its_key() -> None:
             "client_kwargs": {"endpoint_url": "https://s3.example:9443", "region_name": "eu-central-1"},
         },
     }
-    assert set(blocks) == {"dask-block", "greetings-code"}
+    assert set(blocks) == {"dask-block", "flow-results", "greetings-code"}
     for name in ("prefect-worker-dask-1", "dask-worker-1", "prefect-cli"):
         assert env(containers(resources)[name])["AWS_CA_BUNDLE"] == CA_BUNDLE
 

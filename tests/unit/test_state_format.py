@@ -16,6 +16,7 @@ FROZEN = {
     "dynamic:GeneratedSecret": "providers.generated_secret.GeneratedSecret",
     "dynamic/caddy:SiteFile": "providers.caddy.site_file.SiteFile",
     "dynamic/minio:Bucket": "providers.minio.bucket.Bucket",
+    "dynamic/minio:Expiry": "providers.minio.expiry.Expiry",
     "dynamic/minio:User": "providers.minio.user.User",
     "dynamic/minio:Policy": "providers.minio.policy.Policy",
     "dynamic/minio:PolicyAttachment": "providers.minio.policy_attachment.PolicyAttachment",
