@@ -1,5 +1,8 @@
 """The environment, as a table of contents: settings in, components out; each part is a file of components/."""
 
+from collections.abc import Sequence
+
+from components.alerts import Alerts, AlertsArgs
 from components.backup import Backup, BackupArgs
 from components.dask import Dask, DaskArgs
 from components.docker_host import DockerHost, DockerHostArgs
@@ -88,13 +91,21 @@ if on.orion:
     ]
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
 
+backup = None
 if settings.backup.on:
     saved = postgres.database if on.orion else None, storage if on.minio else None
-    outputs |= Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host).outputs
+    backup = Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host)
+    outputs |= backup.outputs
 
+doors: Sequence[str] = ()
 if settings.proxy.serves:
     database = postgres.authelia if on.orion else None
     served = [*([server] if on.orion else []), *([store] if on.minio else [])]
     door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, database, served)
-    outputs |= FrontDoor("front-door", door_args, host).outputs
+    front_door = FrontDoor("front-door", door_args, host)
+    doors = front_door.hosts
+    outputs |= front_door.outputs
+
+if settings.alerts.on:
+    Alerts("alerts", AlertsArgs(settings, images, networks, server, backup, doors), host)
 export(outputs)

@@ -38,6 +38,8 @@ class Backup(pulumi.ComponentResource):
     """A container with pg_dump, rclone and restic; `images/backup/backup` is what it does."""
 
     container: docker.Container
+    work: docker.Volume
+    """What is mounted at WORK; its marks `attempt`, `succeeded` and `failed` tell how the last ones went."""
     outputs: Outputs
 
     def __init__(self, name: str, args: BackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -64,6 +66,7 @@ class Backup(pulumi.ComponentResource):
         if storage:
             env |= _store_env(storage)
             secrets["store-secret-key"] = pulumi.Output.from_input(storage.key.secret)
+        self.work = data_volume(f"{name}-work", {"path": WORK}, child)
         self.container = container(
             name,
             ServiceArgs(
@@ -72,7 +75,7 @@ class Backup(pulumi.ComponentResource):
                 memory_mb=settings.memory_mb,
                 memory_setting="backup.memory_mb",
                 env=env,
-                volumes={WORK: data_volume(f"{name}-work", {"path": WORK}, child)},
+                volumes={WORK: self.work},
                 directories={TARGET: settings.directory.as_posix()} if settings.directory else {},
                 secret_files=[SecretFile(f"{name}-{what}", secret) for what, secret in secrets.items()],
                 # Unhealthy is the one whose last backup failed.

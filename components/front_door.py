@@ -42,12 +42,16 @@ class FrontDoor(pulumi.ComponentResource):
     """The hosts of `settings.proxy`, served over HTTPS to those whom `settings.auth` lets in."""
 
     outputs: Outputs
+    hosts: Sequence[str]
+    """Names that it has certificates for."""
 
     def __init__(self, name: str, args: FrontDoorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:FrontDoor", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings, proxy, network = args.settings, args.settings.proxy, args.networks.caddy
         self.outputs = _urls(settings)
+        another = settings.auth.external and settings.auth.external.portal
+        self.hosts = [str(urlsplit(str(url)).hostname) for url in self.outputs.values() if url != another]
         if settings.auth.mode is AuthMode.MANAGED:
             Authelia("authelia", AutheliaArgs(settings.auth, proxy, args.images, [network], args.database), child)
         if proxy.mode is ProxyMode.MANAGED:

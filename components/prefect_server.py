@@ -76,6 +76,8 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_API_AUTH_STRING": args.auth,
                     # Relative: the UI works under every name, and through every forward, that leads to it.
                     "PREFECT_UI_API_URL": settings.ui_api_url or "/api",
+                    # For the links in alerts.
+                    "PREFECT_UI_URL": args.settings.ui_url,
                     # What it answers to pages of others; its own UI is on the same host.
                     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": args.settings.ui_url,
                     # Else a run that died while the server was off for minutes is forgotten, and is Running for ever.

@@ -59,6 +59,8 @@ class ServiceArgs:
     """Path in the container to volume."""
     directories: Mapping[str, str] = field(default_factory=dict)
     """Path in the container to directory on the Docker host."""
+    read_only: Mapping[str, docker.Volume | str] = field(default_factory=dict)
+    """Path in the container to a volume, or to a directory on the Docker host, that it may read alone."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path in the container to a text that everybody may read."""
     scripts: Mapping[str, str] = field(default_factory=dict)
@@ -109,6 +111,12 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
             *(
                 docker.ContainerVolumeArgs(container_path=path, host_path=directory)
                 for path, directory in args.directories.items()
+            ),
+            *(
+                docker.ContainerVolumeArgs(container_path=path, host_path=what, read_only=True)
+                if isinstance(what, str)
+                else docker.ContainerVolumeArgs(container_path=path, volume_name=what.name, read_only=True)
+                for path, what in args.read_only.items()
             ),
         ],
         uploads=[

@@ -16,6 +16,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import ValidationError
 
+from settings.alerts import AlertSettings, EmailSettings
 from settings.auth import (
     AuthEndpoint,
     AuthMode,
@@ -48,6 +49,7 @@ from settings.stack import Settings
 __all__ = [
     "API_USER",
     "NAMESPACE",
+    "AlertSettings",
     "AuthEndpoint",
     "AuthMode",
     "AuthSettings",
@@ -56,6 +58,7 @@ __all__ = [
     "Certificates",
     "CliSettings",
     "DaskSettings",
+    "EmailSettings",
     "EndpointSettings",
     "ExternalAuthSettings",
     "ExternalMinioSettings",
@@ -97,6 +100,8 @@ SECRETS: Final = (
     "auth.smtp.password",
     "backup.password",
     "backup.s3.secret_key",
+    "alerts.webhook",
+    "alerts.email.smtp.password",
 )
 """Settings that must be config secrets; `*` stands for every key."""
 HOST_NAME_MAX: Final = 63

@@ -99,7 +99,7 @@ class AccessByHost(Model):
 
 
 class SmtpSettings(Model):
-    """The mail server that links are sent by."""
+    """A mail server that takes what the stack sends."""
 
     host: str = Field(pattern=r"^[A-Za-z0-9.-]+$", description="its name; TLS is asked for")
     port: int = Field(587, ge=1, le=PORT_MAX, description="587: STARTTLS; 465: TLS from the start")

@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from settings.alerts import AlertSettings
 from settings.auth import AuthMode, AuthSettings
 from settings.backup import BackupSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
@@ -61,6 +62,7 @@ class Settings(Model):
     proxy: ProxySettings = ProxySettings()
     auth: AuthSettings = AuthSettings()
     backup: BackupSettings = BackupSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -104,6 +106,11 @@ class Settings(Model):
             for part, what, switched_on in (("agent", "the workers", on.agent), ("cli", "the CLI box", on.cli))
             if switched_on and not on.orion
         ]
+        if self.alerts.on and not on.orion:
+            problems.append(
+                "alerts: runs and workers are Prefect's to tell of, and it would not run. Set profiles.orion: true, or "
+                "remove alerts"
+            )
         if on.dask and self.dask.address:
             problems.append(
                 "dask.address: it names an external cluster while profiles.dask starts another one that nothing "

@@ -46,7 +46,7 @@ class BlockProvider(PrefectProvider[BlockArgs]):
         document = unless_missing(
             lambda: client.read_block_document_by_name(args.block, args.block_type, include_secrets=True)
         )
-        return None if document is None else Found({"data": document.data})
+        return None if document is None else Found({"data": document.data, "block_id": str(document.id)})
 
     def make(self, client: SyncPrefectClient, args: BlockArgs) -> Props:
         from prefect.client.schemas.actions import BlockDocumentCreate
@@ -58,8 +58,7 @@ class BlockProvider(PrefectProvider[BlockArgs]):
             block_type_id=type_id,
             block_schema_id=schema_id,
         )
-        client.create_block_document(document)
-        return {}
+        return {"block_id": str(client.create_block_document(document).id)}
 
     def change(self, client: SyncPrefectClient, args: BlockArgs, _found: Found) -> Props:
         """In place, so that its id stays: deployments and other blocks may refer to it."""
@@ -69,7 +68,7 @@ class BlockProvider(PrefectProvider[BlockArgs]):
         document = client.read_block_document_by_name(args.block, args.block_type, include_secrets=False)
         update = BlockDocumentUpdate(block_schema_id=schema_id, data=dict(plain(args.data)), merge_existing_data=False)
         client.update_block_document(document.id, update)
-        return {}
+        return {"block_id": str(document.id)}
 
     def remove(self, client: SyncPrefectClient, args: BlockArgs, _found: Found) -> None:
         document = client.read_block_document_by_name(args.block, args.block_type, include_secrets=False)
@@ -94,6 +93,8 @@ class Block(Resource, module="prefect", name="Block"):
 
     block: pulumi.Output[str]
     block_type: pulumi.Output[str]
+    block_id: pulumi.Output[str]
+    """Its id in Prefect, which automations refer to it by."""
 
     def __init__(self, name: str, args: BlockArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(BlockProvider(), name, args, opts, secret=("data",))
+        super().__init__(BlockProvider(), name, args, opts, secret=("data",), computed=("block_id",))

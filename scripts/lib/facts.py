@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import ssl
 import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cryptography import x509
 from httpx import HTTPError
 from minio.error import MinioException
 from prefect.client.schemas.filters import (
@@ -35,6 +33,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectException
 from prefect.types import DateTime
 
+from monitor.checks import validity
 from providers.connection import (
     CredentialsError,
     MinioConnection,
@@ -465,20 +464,11 @@ def _doors(outputs: Mapping[str, Any], wanted: Mapping[str, Wanted]) -> Iterator
 
 
 def _certificate(host: str, port: int, address: str, via: SshHost | None) -> Certificate:
-    # It is read, not trusted: the time is all that is asked for, and an internal authority is nobody's to know.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     try:
         place = ("127.0.0.1", forwarded(via, port, address)) if via else (address, port)
-        with (
-            socket.create_connection(place, API_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secured,
-        ):
-            certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
+        return Certificate(host, *validity(place, host, API_SECONDS), None)
     except (OSError, ValueError, HostError) as error:
         return Certificate(host, None, None, _reason(error))
-    return Certificate(host, certificate.not_valid_before_utc, certificate.not_valid_after_utc, None)
 
 
 def _reason(error: Exception) -> str:

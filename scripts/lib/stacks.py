@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from monitor.limits import Limits
 from providers.ssh import SshHost, ssh_host
 from scripts.lib import engine, network, tools
 from scripts.lib.engine import Engine
@@ -111,6 +112,8 @@ class Settings:
     """Endpoint of a host to its address on a private network."""
     via: SshHost | None
     """The first host, whose loopback the stack's URLs are on, where that is not this machine."""
+    limits: Limits = field(default_factory=Limits)
+    """What is low, old or about to end."""
 
 
 def configuration(stack: str) -> Mapping[str, Any]:
@@ -139,7 +142,12 @@ def settings(stack: str) -> Settings:
             if "address" in each and "private_address" in each
         },
         via=_via(first.host, host),
+        limits=_limits(_mapping(config.get(f"{PROJECT}:alerts"))),
     )
+
+
+def _limits(alerts: Mapping[str, Any]) -> Limits:
+    return Limits(**{each.name: int(alerts[each.name]) for each in fields(Limits) if each.name in alerts})
 
 
 def _artefacts(config: Mapping[str, Any]) -> tuple[str, ...]:

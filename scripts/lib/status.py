@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
+from monitor.limits import Limits
 from scripts.lib import stacks
 from scripts.lib.engine import LOCAL_SOCKET
-from scripts.lib.facts import MISSING, Certificate, Container, Disk, Facts, Host, Pool, look
+from scripts.lib.facts import MISSING, Certificate, Container, Facts, Host, Pool, look
 from scripts.lib.stacks import PROJECT
 from scripts.lib.ui import say
 
@@ -19,12 +20,7 @@ WELL, DEGRADED, UNTOLD = 0, 1, 2
 """Exit codes."""
 RECENT = timedelta(hours=1)
 """For how long a restart is worth a look."""
-LOW_DISK_BYTES = 20_000_000_000
-LOW_DISK_SHARE = 0.1
-"""A disk is low that has less than both free."""
-EXPIRY = timedelta(days=14)
-EXPIRY_SHARE = 0.2
-"""A certificate ends soon that has less than both left: Caddy renews when a third of the time is left."""
+DEFAULT = Limits()
 STOPPED = frozenset({"created", "exited", "dead"})
 """States in which a container does not run."""
 DASK_WORKER = "dask-worker-"
@@ -51,8 +47,9 @@ def status(wanted: str | None, *, as_json: bool) -> int:
     Raises:
         Failure: there is no such stack, or its state can't be read.
     """
-    facts = look(stacks.found(wanted))
-    problems = list(judge(facts))
+    stack = stacks.found(wanted)
+    facts = look(stack)
+    problems = list(judge(facts, stacks.settings(stack.name).limits))
     code = exit_code(problems)
     if as_json:
         shape = {"exit_code": code, "problems": [asdict(each) for each in problems], **asdict(facts)}
@@ -67,10 +64,10 @@ def exit_code(problems: Iterable[Problem]) -> int:
     return max((UNTOLD if each.untold else DEGRADED for each in problems), default=WELL)
 
 
-def judge(facts: Facts) -> Iterator[Problem]:
+def judge(facts: Facts, limits: Limits = DEFAULT) -> Iterator[Problem]:
     """Say what needs a look, causes first."""
     for host in facts.hosts:
-        yield from _host_problems(host)
+        yield from _host_problems(host, limits)
     troubled = set()
     for each in facts.containers:
         if found := _container_problem(each, facts):
@@ -81,15 +78,15 @@ def judge(facts: Facts) -> Iterator[Problem]:
         yield from _prefect_problems(facts, troubled)
         yield from _dask_problems(facts, troubled)
         yield from _minio_problems(facts, troubled)
-        yield from _certificate_problems(facts, troubled)
+        yield from _certificate_problems(facts, troubled, limits)
 
 
-def _host_problems(host: Host) -> Iterator[Problem]:
+def _host_problems(host: Host, limits: Limits) -> Iterator[Problem]:
     if host.engine is None:
         fix = f"Once `docker --host {host.address} version` answers, look again"
         yield Problem("hosts", host.name, f"its engine can't be asked: {host.error}", fix, untold=True)
     for disk in host.disks:
-        if is_low(disk):
+        if limits.disk_is_low(disk.total_bytes, disk.free_bytes):
             meaning = (
                 f"{_size(disk.free_bytes)} of {_size(disk.total_bytes)} are free for {disk.place}: "
                 "Postgres and MinIO stop when it is full"
@@ -210,30 +207,25 @@ def _minio_problems(facts: Facts, troubled: Collection[str]) -> Iterator[Problem
         yield Problem("minio", "MinIO", meaning, log if ours else f"Ask who runs {facts.minio.url}")
 
 
-def _certificate_problems(facts: Facts, troubled: Collection[str]) -> Iterator[Problem]:
+def _certificate_problems(facts: Facts, troubled: Collection[str], limits: Limits) -> Iterator[Problem]:
     if "caddy" in troubled:
         return
     ours = any(each.name == "caddy" for each in facts.containers)
     log = f"`scripts/logs caddy --since 24h --stack {facts.stack}`" if ours else "the logs of your Caddy"
     for door in facts.certificates:
-        if meaning := _certificate_trouble(door, facts.looked_at):
+        if meaning := _certificate_trouble(door, facts.looked_at, limits):
             yield Problem("certificates", door.host, meaning, f"See {log}")
 
 
-def _certificate_trouble(door: Certificate, now: datetime) -> str | None:
+def _certificate_trouble(door: Certificate, now: datetime, limits: Limits) -> str | None:
     if door.not_after is None or door.not_before is None:
         return f"{door.error}: nobody gets in there"
     left, whole = door.not_after - now, door.not_after - door.not_before
     if left < timedelta():
         return f"its certificate ended {_span(-left)} ago: browsers refuse it"
-    if left < min(EXPIRY, EXPIRY_SHARE * whole):
+    if limits.ends_soon(left, whole):
         return f"its certificate ends in {_span(left)}, and was not renewed"
     return None
-
-
-def is_low(disk: Disk) -> bool:
-    """Say whether a disk is nearly full."""
-    return disk.free_bytes < min(LOW_DISK_BYTES, LOW_DISK_SHARE * disk.total_bytes)
 
 
 def table(facts: Facts, problems: Iterable[Problem]) -> Iterator[str]:

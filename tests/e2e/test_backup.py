@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.e2e.environment import NAMESPACE, Environment, docker, environment, eventually
+from tests.receivers import Posts, posts
 
 pytestmark = pytest.mark.xdist_group("backup")
 
@@ -42,14 +43,24 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", directory], check=True)
 
 
+@pytest.fixture(scope="module", name="received")
+def _received() -> Iterator[Posts]:
+    with posts(docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")) as received:
+        yield received
+
+
 @pytest.fixture(scope="module", name="env")
-def _env(tmp_path_factory: pytest.TempPathFactory, target: Path) -> Iterator[Environment]:
+def _env(tmp_path_factory: pytest.TempPathFactory, target: Path, received: Posts) -> Iterator[Environment]:
     settings: dict[str, Any] = {
         "profiles": {"cli": False},
         "dask": {"workers": 1},
         "backup": {"mode": "managed", "directory": str(target), "keep": KEEP},
+        "alerts": {"patience_seconds": 10},
     }
     for env in environment(tmp_path_factory.mktemp("backup"), "backup", OFFSET, **settings):
+        env.run("scripts/setup", "--yes", "--stack", env.stack)
+        env.run("scripts/pulumi", "stack", "init", env.stack, "--non-interactive")
+        env.pulumi("config", "set", "--secret", "--path", f"{NAMESPACE}:alerts.webhook", received.url)
         env.up()
         yield env
 
@@ -121,7 +132,7 @@ def test_old_ones_go(env: Environment) -> None:
     assert "manual" in listed(env).values()
 
 
-def test_a_target_that_is_gone_is_no_backup(env: Environment, target: Path) -> None:
+def test_a_target_that_is_gone_is_no_backup(env: Environment, target: Path, received: Posts) -> None:
     away = target.with_name("away")
     shutil.copytree(target, away)
     before = listed(env)
@@ -134,15 +145,17 @@ def test_a_target_that_is_gone_is_no_backup(env: Environment, target: Path) -> N
         assert not list(target.iterdir())
         miss_a_night(env)
         eventually(lambda: health(env) == "unhealthy", 180)
+        eventually(lambda: received.about("[backup] the last backup failed"), 90)
     finally:
         shutil.copytree(away, target, dirs_exist_ok=True)
     env.run("scripts/backup", "--stack", env.stack)
     assert list(listed(env))[:-1] == list(before)
     eventually(lambda: health(env) == "healthy", 60)
+    eventually(lambda: received.about("[backup] over: the last backup failed"), 90)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a disk that can be filled is mounted by root")
-def test_a_full_target_is_no_backup(env: Environment, target: Path) -> None:
+def test_a_full_target_is_no_backup(env: Environment, target: Path, received: Posts) -> None:
     before = listed(env)
     filler = target / "filler"
     with filler.open("wb") as file:
@@ -153,6 +166,7 @@ def test_a_full_target_is_no_backup(env: Environment, target: Path) -> None:
         done = env.run("scripts/backup", "--stack", env.stack, ok=False)
         assert done.code == 1
         assert "no space left on device" in done.text
+        eventually(lambda: received.about(f"[backup] low disk: {target}"), 90)
     finally:
         filler.unlink()
     assert listed(env) == before
@@ -173,6 +187,8 @@ def test_a_restore_that_fails_changes_no_database_and_names_the_way_back(env: En
 
 
 def test_all_is_lost_and_comes_back(env: Environment) -> None:
+    env.write_settings(alerts=None)  # Its secret is for the passphrase that will be lost.
+    env.apply()
     flow_run = env.run_deployment(GREETINGS)
     assert flow_run["state_type"] == "COMPLETED"
     env.run("scripts/backup", "--stack", env.stack)

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -47,12 +49,17 @@ class RunningPrefect:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPrefect]:
-    """Run `prefect server` on SQLite."""
-    home = tmp_path_factory.mktemp("prefect")
+    """Run `prefect server` on SQLite, without its background services, which would lock the file now and then."""
+    with running_prefect(tmp_path_factory.mktemp("prefect"), "--no-services") as running:
+        yield running
+
+
+@contextmanager
+def running_prefect(home: Path, *words: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningPrefect]:
+    """Run `prefect server` on SQLite in `home` until the block ends."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    # Without its background services, which would lock the SQLite file now and then.
-    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--no-services"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", *words]
     command = [sys.executable, "-m", "prefect", "server", "start", *options]
     environment = {
         "PATH": os.environ["PATH"],
@@ -61,6 +68,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": AUTH,
         "DO_NOT_TRACK": "1",
+        **(settings or {}),
     }
     user, _, password = AUTH.partition(":")
     with (

@@ -420,8 +420,15 @@ class TestBlock:
         path = f"/block_types/slug/remote-file-system/block_documents/name/{program['block']}"
         engine.up(program)
         before = prefect_server[path]["id"]
+        assert engine.state is not None
+        assert engine.state.outputs["block_id"] == before
         engine.up(program | case.update)
         assert prefect_server[path]["id"] == before
+        assert engine.state.outputs["block_id"] == before
+        again = case.engine()
+        assert again.up(program | case.update) == "create"
+        assert again.state is not None
+        assert again.state.outputs["block_id"] == before
 
     def test_an_unknown_type_names_the_fix(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
         case = block(prefect_server, tmp_path)

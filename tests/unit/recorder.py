@@ -77,7 +77,8 @@ class _Monitor(mocks.MockMonitor):
 class _Mocks(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         known = {"docker:index/remoteImage:RemoteImage": {"imageId": f"sha256:{args.name}"}}
-        generated = {"value": f"generated-{args.name}", "deployment_id": f"id-of-{args.name}"}
+        ids = dict.fromkeys(("deployment_id", "block_id"), f"id-of-{args.name}")
+        generated = {"value": f"generated-{args.name}", **ids}
         return f"{args.name}-id", {**args.inputs, **known.get(args.typ, {}), **generated}
 
     def call(self, args: mocks.MockCallArgs) -> NoReturn:
