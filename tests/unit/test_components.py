@@ -198,6 +198,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_UI_API_URL": "/api",
+        "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
 
 
