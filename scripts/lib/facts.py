@@ -65,6 +65,8 @@ EXECS = 4
 STORAGE = "prefect-environment:index:FlowStorage"
 DOORS = ("public_url", "public_api_url", "public_storage_url", "public_storage_console_url")
 """Outputs that are URLs of the front door."""
+BACKUP_MARKS = "/var/lib/backup/"
+"""What the paths of the marks begin with that a backup leaves; see images/backup/backup."""
 MISSING = "missing"
 UNKNOWN = "unknown"
 
@@ -182,6 +184,18 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Backup:
+    """How the stack's backups go."""
+
+    last: datetime | None
+    """When the last one was made; None before the first."""
+    since: datetime
+    """When the last one was made or, before the first, when the waiting for it began."""
+    failed: bool
+    """Whether the last one that the clock ran failed."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of it; parts that are switched off are None or empty."""
 
@@ -193,6 +207,7 @@ class Facts:
     dask: Dask | None
     minio: Store | None
     certificates: tuple[Certificate, ...]
+    backup: Backup | None = None
 
 
 @dataclass(frozen=True)
@@ -230,13 +245,23 @@ def look(stack: Stack) -> Facts:
         return Facts(
             stack=stack.name,
             looked_at=datetime.now(UTC),
-            hosts=tuple(host for host, _ in seen),
-            containers=tuple(sorted((each for _, there in seen for each in there), key=lambda each: each.name)),
+            hosts=tuple(each.host for each in seen),
+            containers=tuple(sorted((each for there in seen for each in there.containers), key=lambda each: each.name)),
             prefect=prefect.result() if prefect else None,
             dask=dask.result() if dask else None,
             minio=minio.result() if minio else None,
             certificates=tuple(each.result() for each in doors),
+            backup=next((each.backup for each in seen if each.backup), None),
         )
+
+
+@dataclass(frozen=True)
+class There:
+    """What is seen of a host."""
+
+    host: Host
+    containers: tuple[Container, ...] = ()
+    backup: Backup | None = None
 
 
 def wanted_containers(state: Mapping[str, Any]) -> dict[str, Wanted]:
@@ -260,7 +285,7 @@ def _bucket(state: Mapping[str, Any]) -> str:
     return next((str(each["outputs"]["bucket"]) for each in stacks.resources(state, STORAGE)), "")
 
 
-def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> tuple[Host, list[Container]]:
+def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> There:
     provider = "docker" if engine.setting == "host" else f"docker-host-{engine.setting.partition('.')[2]}"
     ours = {name: each for name, each in wanted.items() if each.provider == provider}
     try:
@@ -268,8 +293,8 @@ def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> tuple[Hos
         inspected = engine.inspected(PROJECT, stack, timeout=ENGINE_SECONDS)
     except Failure as failure:
         error = str(failure).splitlines()[-1].strip()
-        silent = [_unseen(name, engine.setting, each, UNKNOWN) for name, each in ours.items()]
-        return Host(engine.setting, engine.host, None, error, ()), silent
+        silent = tuple(_unseen(name, engine.setting, each, UNKNOWN) for name, each in ours.items())
+        return There(Host(engine.setting, engine.host, None, error, ()), silent)
     with ThreadPoolExecutor(EXECS) as threads:
         seen = list(threads.map(lambda each: _inside(engine, each), inspected))
     names = [each["Config"]["Labels"][f"{LABEL}.name"] for each in inspected]
@@ -283,7 +308,8 @@ def _host(engine: Engine, stack: str, wanted: Mapping[str, Wanted]) -> tuple[Hos
         # One file system is seen by many, under several names.
         if disk.total_bytes not in {each.total_bytes for each in disks.values()}:
             disks.setdefault(disk.place, disk)
-    return Host(engine.setting, engine.host, version, None, tuple(disks.values())), [*containers, *missing]
+    host = Host(engine.setting, engine.host, version, None, tuple(disks.values()))
+    return There(host, (*containers, *missing), next((inner.backup for inner in seen if inner.backup), None))
 
 
 def _unseen(name: str, host: str, wanted: Wanted, state: str) -> Container:
@@ -331,6 +357,7 @@ class Inside:
 
     kills: int = 0
     disks: tuple[Disk, ...] = ()
+    backup: Backup | None = None
 
 
 def _inside(engine: Engine, inspected: Mapping[str, Any]) -> Inside:
@@ -342,7 +369,8 @@ def _inside(engine: Engine, inspected: Mapping[str, Any]) -> Inside:
         places[mount["Destination"]] = mount["Source"] if mount["Type"] == "bind" else "volumes"
     # Control groups of version 2, and of version 1.
     counters = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null"
-    script = f'{counters}; df -P -k "$@" 2>/dev/null; true'
+    marks = f"stat -c '%n %Y' {BACKUP_MARKS}* 2>/dev/null"
+    script = f'{counters}; {marks}; df -P -k "$@" 2>/dev/null; true'
     try:
         said = engine.docker("exec", inspected["Id"], "sh", "-c", script, "sh", *places, timeout=ENGINE_SECONDS)
     except Failure:
@@ -352,10 +380,10 @@ def _inside(engine: Engine, inspected: Mapping[str, Any]) -> Inside:
 
 
 def inside(said: str, places: Mapping[str, str]) -> Inside:
-    """Read a control group's counters and the lines of `df -P -k`.
+    """Read a control group's counters, the backup's marks with their times, and the lines of `df -P -k`.
 
     Args:
-        said: both, one after the other.
+        said: one after the other.
         places: path in the container to what it is called on the host.
     """
     killed = re.search(r"^oom_kill (\d+)$", said, re.MULTILINE)
@@ -366,7 +394,16 @@ def inside(said: str, places: Mapping[str, str]) -> Inside:
         for used, free, path in lines
         if path in places
     ]
-    return Inside(int(killed[1]) if killed else 0, tuple(disks))
+    marked = re.findall(rf"^{BACKUP_MARKS}(attempt|succeeded|failed) (\d+)$", said, re.MULTILINE)
+    return Inside(int(killed[1]) if killed else 0, tuple(disks), _backup(dict(marked)))
+
+
+def _backup(marks: Mapping[str, str]) -> Backup | None:
+    times = {mark: datetime.fromtimestamp(int(seconds), UTC) for mark, seconds in marks.items()}
+    if "attempt" not in times:
+        return None
+    last = times.get("succeeded")
+    return Backup(last, last or times["attempt"], failed="failed" in times)
 
 
 def _prefect(outputs: Mapping[str, Any], via: SshHost | None) -> Prefect:

@@ -31,7 +31,7 @@ class Problem:
     """Something that needs a look."""
 
     part: str
-    """hosts, containers, prefect, dask, minio or certificates: the part of the facts that it is about."""
+    """hosts, containers, prefect, dask, minio, certificates or backup: the part of the facts that it is about."""
     what: str
     """Its name there."""
     meaning: str
@@ -79,6 +79,7 @@ def judge(facts: Facts, limits: Limits = DEFAULT) -> Iterator[Problem]:
         yield from _dask_problems(facts, troubled)
         yield from _minio_problems(facts, troubled)
         yield from _certificate_problems(facts, troubled, limits)
+        yield from _backup_problems(facts, troubled, limits)
 
 
 def _host_problems(host: Host, limits: Limits) -> Iterator[Problem]:
@@ -228,6 +229,16 @@ def _certificate_trouble(door: Certificate, now: datetime, limits: Limits) -> st
     return None
 
 
+def _backup_problems(facts: Facts, troubled: Collection[str], limits: Limits) -> Iterator[Problem]:
+    if facts.backup is None or "backup" in troubled:
+        return
+    age = facts.looked_at - facts.backup.since
+    if facts.backup.failed or limits.backup_is_old(age):
+        what = "the last one failed" if facts.backup.failed else f"none was made for {_span(age)}"
+        fix = f"See `scripts/logs backup --tail 50 --stack {facts.stack}`; `scripts/backup --stack {facts.stack}`"
+        yield Problem("backup", "backup", what, f"{fix} makes one now")
+
+
 def table(facts: Facts, problems: Iterable[Problem]) -> Iterator[str]:
     """Show it all: what is the matter, a line for each part, and a line for each problem."""
     problems = list(problems)
@@ -279,6 +290,10 @@ def _rows(facts: Facts) -> Iterator[_Row]:
         ends = [each.not_after for each in facts.certificates if each.not_after]
         first = f", the first ends in {_span(min(ends) - facts.looked_at)}" if ends else ""
         yield _Row("certificates", None, "certificates", f"{len(ends)} of {len(facts.certificates)}{first}")
+    if facts.backup:
+        last = facts.backup.last
+        told = f"the last one {_span(facts.looked_at - last)} ago" if last else "none yet"
+        yield _Row("backup", None, "backup", told)
 
 
 def _counted(containers: Iterable[Container]) -> str:

@@ -104,6 +104,9 @@ def test_one_by_hand_says_what_it_saved(env: Environment) -> None:
     files = inside(env, "restic", "ls", "--no-lock", "latest").splitlines()
     assert {"/database.dump", f"/objects/{OBJECT}", "/stack/state.json", "/stack/Pulumi.backup.yaml"} <= set(files)
     env.run("scripts/backup", "--stack", env.stack, "--check")
+    seen = json.loads(env.run("scripts/status", "--stack", env.stack, "--json", ok=False).text)["backup"]
+    assert datetime.now(UTC) - datetime.fromisoformat(seen["last"]) < timedelta(minutes=5)
+    assert not seen["failed"]
 
 
 def test_nothing_of_it_can_be_read_without_the_password(env: Environment, target: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from scripts.lib import stacks, status
 from scripts.lib.facts import (
+    Backup,
     Certificate,
     Container,
     Dask,
@@ -62,6 +63,7 @@ WELL = Facts(
     dask=Dask("http://127.0.0.1:8787", 1, None),
     minio=Store("http://127.0.0.1:9000", "flows", 5288, None),
     certificates=(CERTIFICATE,),
+    backup=Backup(NOW - timedelta(hours=9), NOW - timedelta(hours=9), failed=False),
 )
 
 
@@ -84,6 +86,12 @@ def with_certificate(since: timedelta, left: timedelta, error: str | None = None
     return replace(WELL, certificates=(Certificate("tasks.example.com", NOW - since, NOW + left, error),))
 
 
+def with_backup(last: float | None, *, since: float, failed: bool = False) -> Facts:
+    """Times in hours before now."""
+    made = None if last is None else NOW - timedelta(hours=last)
+    return replace(WELL, backup=Backup(made, NOW - timedelta(hours=since), failed=failed))
+
+
 def told(facts: Facts) -> str:
     return "\n".join(table(facts, list(judge(facts))))
 
@@ -101,11 +109,14 @@ def test_all_is_well() -> None:
         "✓ Dask           1 worker",
         "✓ MinIO          5.29 kB in flows",
         "✓ certificates   1 of 1, the first ends in 50 d",
+        "✓ backup         the last one 9 h ago",
     ]
 
 
 def test_parts_that_are_switched_off_are_not_missed() -> None:
-    bare = replace(WELL, prefect=None, dask=None, minio=None, certificates=(), containers=(container("postgres"),))
+    bare = replace(
+        WELL, prefect=None, dask=None, minio=None, certificates=(), backup=None, containers=(container("postgres"),)
+    )
     assert list(judge(bare)) == []
     assert [line.split()[1] for line in told(bare).splitlines()[2:]] == ["host", "containers"]
 
@@ -230,6 +241,9 @@ CASES = {
         with_certificate(timedelta(days=93), timedelta(days=-3)),
         "tasks.example.com: its certificate ended 3 d ago: browsers refuse it",
     ),
+    "failed backup": (with_backup(20, since=20, failed=True), "backup: the last one failed. See `scripts/logs backup"),
+    "old backup": (with_backup(31, since=31), "backup: none was made for 31 h"),
+    "first backup": (with_backup(None, since=31), "backup: none was made for 31 h"),
     "day's certificate": (
         with_certificate(timedelta(hours=10), timedelta(hours=2)),
         "tasks.example.com: its certificate ends in 2 h, and was not renewed",
@@ -259,6 +273,8 @@ def test_a_problem_names_the_thing_what_it_means_and_what_mends_it(facts: Facts,
         with_certificate(timedelta(days=75), timedelta(days=15)),
         with_certificate(timedelta(hours=9), timedelta(hours=3)),
         with_pool(due=100),
+        with_backup(29, since=29),
+        with_backup(None, since=20),
     ],
 )
 def test_what_is_no_problem(facts: Facts) -> None:
@@ -334,6 +350,18 @@ def test_what_is_seen_inside_of_a_container(counters: str, kills: int) -> None:
         Disk("containers and volumes", 90000 * 1024, 60000 * 1024),
         Disk("/srv/minio", 900000 * 1024, 800000 * 1024),
     )
+
+
+def test_the_marks_of_a_backup() -> None:
+    def marks(**times: int) -> str:
+        return "".join(f"/var/lib/backup/{mark} {time}\n" for mark, time in {"cache": 1, **times}.items())
+
+    at = {seconds: datetime.fromtimestamp(seconds, UTC) for seconds in (1000, 2000)}
+    assert inside(V2 + marks() + DF, {}).backup is None
+    assert inside(V2 + marks(attempt=1000) + DF, {}).backup == Backup(None, at[1000], failed=False)
+    made = marks(attempt=1000, failed=1500, succeeded=2000)
+    assert inside(V2 + made + DF, {}).backup == Backup(at[2000], at[2000], failed=True)
+    assert inside(V2 + made + DF, {"/": "containers"}).disks == (Disk("containers", 90000 * 1024, 60000 * 1024),)
 
 
 def test_what_the_state_says_of_containers() -> None:
