@@ -51,7 +51,7 @@ if on.minio:
         else Minio("minio", MinioArgs(settings.minio, images, everywhere, first_host), host)
     )
     storage = FlowStorage("storage", FlowStorageArgs(settings.minio, settings.retention, store, at.s3), host)
-    outputs |= store.outputs
+    outputs |= store.outputs | storage.outputs
 
 if on.orion:
     postgres_args = PostgresArgs(settings.postgres, images, networks, settings.auth.in_postgres)

@@ -27,6 +27,8 @@ class Outputs(TypedDict, total=False):
     minio_console_url: Annotated[Text, "MinIO's console"]
     minio_root_user: Annotated[Text, "MinIO's administrator"]
     minio_root_password: Annotated[Text, "*secret*; the administrator's password"]
+    bucket_access_key: Annotated[Text, "id of the key that flows reach their bucket with, and nothing else"]
+    bucket_secret_key: Annotated[Text, "*secret*; its secret"]
     public_url: Annotated[Text, "Prefect's UI, for people, by the proxy"]
     public_api_url: Annotated[Text, "Prefect's API for machines, by the proxy; asks for `prefect_api_auth_string`"]
     public_storage_url: Annotated[Text, "the S3 API, by the proxy"]

@@ -12,6 +12,7 @@ from components.minio import Minio
 from components.naming import LABEL
 from components.prefect_server import PrefectServer
 from components.service import kept_secret, served_by
+from outputs import Outputs
 from providers.connection import MinioConnection
 from providers.minio.access_key import AccessKey, AccessKeyArgs
 from providers.minio.bucket import Bucket, BucketArgs
@@ -64,6 +65,7 @@ class FlowStorage(pulumi.ComponentResource):
     bucket: str
     endpoint: str
     """URL of the S3 API as containers reach it."""
+    outputs: Outputs
 
     def __init__(self, name: str, args: FlowStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:FlowStorage", name, None, opts)
@@ -76,6 +78,7 @@ class FlowStorage(pulumi.ComponentResource):
         else:
             self.key = Key(self.connection["access_key"], self.connection["secret_key"])
             self.inside = pulumi.ResourceOptions()
+        self.outputs = {"bucket_access_key": self.key.id, "bucket_secret_key": pulumi.Output.secret(self.key.secret)}
         self.register_outputs({"bucket": self.bucket})
 
     def _own_key(self, minio: Minio) -> Key:

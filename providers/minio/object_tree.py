@@ -74,6 +74,10 @@ class ObjectTreeArgs(Args[MinioConnection]):
     object_prefix: str = field(default="", kw_only=True)
     """`<prefix>/<hash>`; filled in by the resource, never by the caller."""
 
+    def filled(self, local: Tree) -> ObjectTreeArgs:
+        """Return them with what was read of the directory."""
+        return replace(self, files=local.files, object_prefix=f"{self.prefix}/{local.hash}")
+
 
 class ObjectTreeProvider(MinioProvider[ObjectTreeArgs]):
     """A new content is uploaded whole beside the old one, which stays for the runs that still read it."""
@@ -158,6 +162,5 @@ class ObjectTree(Resource, module="minio", name="ObjectTree"):
 
     def __init__(self, name: str, args: ObjectTreeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         local = tree(args.source)
-        filled = replace(args, files=local.files, object_prefix=f"{args.prefix}/{local.hash}")
-        super().__init__(ObjectTreeProvider(), name, filled, opts)
+        super().__init__(ObjectTreeProvider(), name, args.filled(local), opts)
         self.content_hash = local.hash

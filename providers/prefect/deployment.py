@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
 UTC: Final = "UTC"
 CRON: Final = re.compile(r"@[a-z]+|[\w*/,#-]+( +[\w*/,#-]+){4}")
-SCHEMA_SECONDS: Final = 60
-SCHEMA_SCRIPT: Final = (
+READ_SECONDS: Final = 60
+READ_SCHEMA: Final = (
     "import json, sys; from prefect.utilities.callables import parameter_schema_from_entrypoint as schema; "
     "print(json.dumps(schema(sys.argv[1]).model_dump_for_openapi()))"
+)
+READ_NAME: Final = (
+    "import json, sys; from prefect.flows import load_flow_arguments_from_entrypoint as arguments; "
+    "print(json.dumps(arguments(sys.argv[1], {'name'})['name']))"
 )
 
 
@@ -182,30 +186,44 @@ def _settings(args: DeploymentArgs) -> Props:
 def parameter_schema(source: str, entrypoint: str) -> Props:
     """Return the JSON schema of a flow's parameters, as Prefect reads it from the file.
 
-    Prefect tries the file's imports and assignments to understand its annotations. That is kept out of this
-    process, where a flow's module `settings` would be ours, and away from the API of the user's profile.
+    Raises: ProviderError, with the reason.
+    """
+    schema: Props = _read(source, entrypoint, "the parameters", READ_SCHEMA)
+    return schema
+
+
+def flow_name(source: str, entrypoint: str) -> str:
+    """Return a flow's name as its decorator gives it, else the function's with dashes.
 
     Raises: ProviderError, with the reason.
+    """
+    return str(_read(source, entrypoint, "the name", READ_NAME))
+
+
+def _read(source: str, entrypoint: str, what: str, script: str) -> Value:
+    """Ask Prefect about an entrypoint.
+
+    It tries the file's imports and assignments to understand what it reads. That is kept out of this process,
+    where a flow's module `settings` would be ours, and away from the API of the user's profile.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     nowhere = {"PREFECT_PROFILES_PATH": os.devnull, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
     done = subprocess.run(
-        [sys.executable, "-c", SCHEMA_SCRIPT, entrypoint],
+        [sys.executable, "-c", script, entrypoint],
         cwd=source,
         env=environment | nowhere,
         capture_output=True,
         text=True,
-        timeout=SCHEMA_SECONDS,
+        timeout=READ_SECONDS,
         check=False,
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ProviderError(
-            f"the parameters of {entrypoint} can't be read from {source}: {reason}. Mend the file or the entrypoint."
+            f"{what} of {entrypoint} can't be read from {source}: {reason}. Mend the file or the entrypoint."
         )
     # What the file itself prints comes first.
-    schema: Props = json.loads(done.stdout.splitlines()[-1])
-    return schema
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 # Schedules.

@@ -94,7 +94,12 @@ def unless_missing(call: Callable[[], ResultT]) -> ResultT | None:
 
 
 def marked(description: str | None, owner: str) -> str:
-    """Return a description with the stack's mark as its last line: Prefect has no other place for one."""
+    """Return a description with the stack's mark, if there is one, as its last line.
+
+    Prefect has no other place for it.
+    """
+    if not owner:
+        return description or ""
     return f"{description}\n\n{MARK}{owner}" if description else f"{MARK}{owner}"
 
 

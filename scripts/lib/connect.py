@@ -26,7 +26,7 @@ SERVERS = {
 }
 """Stack output to what it opens."""
 PREFECT_AUTH = "prefect_api_auth_string"
-MINIO_KEY = "minio_root_password"
+BUCKET_KEY = "bucket_secret_key"
 LOOK_SECONDS = 1.0
 """Between two looks at the forwards."""
 SIGNALLED = 128
@@ -76,10 +76,10 @@ class Ways:
             yield Variable("PREFECT_API_URL", f"{url}/api")
             yield Variable("PREFECT_UI_URL", url)
             yield Variable("PREFECT_API_AUTH_STRING", self.outputs[PREFECT_AUTH], PREFECT_AUTH)
-        if "minio_root_user" in self.outputs:
+        if BUCKET_KEY in self.outputs:
             yield Variable("AWS_ENDPOINT_URL_S3", self.url("minio_url"))
-            yield Variable("AWS_ACCESS_KEY_ID", self.outputs["minio_root_user"])
-            yield Variable("AWS_SECRET_ACCESS_KEY", self.outputs[MINIO_KEY], MINIO_KEY)
+            yield Variable("AWS_ACCESS_KEY_ID", self.outputs["bucket_access_key"])
+            yield Variable("AWS_SECRET_ACCESS_KEY", self.outputs[BUCKET_KEY], BUCKET_KEY)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -39,6 +39,8 @@ def test_every_output_is_declared_and_every_declared_one_is_there(monkeypatch: p
 def test_parts_that_are_off_have_no_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = {"orion": False, "agent": False, "cli": False, "dask": False}
     assert exported(monkeypatch, profiles=alone) == {
+        "bucket_access_key",
+        "bucket_secret_key",
         "minio_url",
         "minio_console_url",
         "minio_root_user",
@@ -50,6 +52,8 @@ def test_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add to this list; a name that is renamed or removed breaks the programs that read it."""
     assert exported(monkeypatch, flows=FLOWS, backup=BACKUP, **FRONT_DOOR) >= {
         "backup_password",
+        "bucket_access_key",
+        "bucket_secret_key",
         "caddyfile",
         "cli_command",
         "dask_dashboard_url",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.lib.deploy_flow import NEEDED
 from tests.unit.recorder import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -32,7 +33,7 @@ def jobs() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def test_the_workflows_are_those_that_the_docs_name() -> None:
-    assert [file.stem for file in WORKFLOWS] == ["ci", "deploy", "drift", "on-stack", "preview"]
+    assert [file.stem for file in WORKFLOWS] == ["ci", "deploy-flows", "deploy", "drift", "on-stack", "preview"]
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -93,6 +94,25 @@ def test_what_workflows_call_is_there_with_the_options_they_give() -> None:
         told = subprocess.run([ROOT / "scripts" / script, "--help"], capture_output=True, text=True, check=True).stdout
         for option in ["--stack", *(word for word in options if word.startswith("--"))]:
             assert option in told, f"scripts/{script} {option}"
+
+
+def test_flows_are_deployed_with_what_their_script_needs_and_no_more() -> None:
+    workflow = content(ROOT / ".github/workflows/deploy-flows.yml")
+    [job] = workflow["jobs"].values()
+    install, deploy = (step for step in job["steps"] if "run" in step)
+    assert "--require-hashes --requirement requirements.txt" in install["run"]
+    assert set(deploy["env"]) == {"FLOWS", *NEEDED}
+    text = (ROOT / ".github/workflows/deploy-flows.yml").read_text()
+    secrets = {"PREFECT_API_AUTH_STRING", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert set(re.findall(r"secrets\.(\w+)", text)) == secrets
+    assert set(re.findall(r"vars\.(\w+)", text)) == NEEDED.keys() - secrets
+
+
+def test_the_workflow_in_the_docs_calls_it() -> None:
+    [example] = re.findall(r"```yaml\n(name: .*?)```", (ROOT / "docs/deploy-flows.md").read_text(), re.DOTALL)
+    [job] = yaml.safe_load(example)["jobs"].values()
+    called = content(ROOT / job["uses"])[True]["workflow_call"]["inputs"]
+    assert job["with"].keys() == {name for name, given in called.items() if given["required"]}
 
 
 @pytest.fixture(name="clone")
