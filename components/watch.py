@@ -56,7 +56,7 @@ class Watch(pulumi.ComponentResource):
                 automation,
                 AutomationArgs(
                     args.server.connection,
-                    automation=f"{pulumi.get_stack()}: {automation}",
+                    automation=automation,
                     description=f"A flow run without a heartbeat for {seconds} s is Crashed.",
                     trigger=unheard(related, seconds),
                     actions=[{"type": "change-flow-run-state", "state": "CRASHED", "message": message}],

@@ -37,7 +37,7 @@ class DataContractProvider(ContractProvider[DataContractArgs]):
             )
         return (
             f"the volume {args.volume} holds data that needs the old value, and would be unreadable: {changed}. "
-            "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"
+            "Nothing was changed. Set it back; or move the data, as docs/move.md tells"
         )
 
 

@@ -43,7 +43,7 @@ class HostContractProvider(ContractProvider[HostContractArgs]):
     def refusal(self, args: HostContractArgs, changed: str) -> str:
         """Name the change, what would be left behind, and the way out."""
         move = (
-            "for a move see docs/operations.md"
+            "for a move see docs/move.md"
             if args.setting == FIRST
             else f"to move what runs there, remove {args.setting}, run `scripts/up`, and name the new host"
         )

@@ -12,6 +12,10 @@ from scripts.lib.ui import Failure, say
 
 BEFORE_RESTORE = "before-restore"
 """Tag of what was there before a restore."""
+BEFORE_UPGRADE = "before-upgrade"
+"""Tag of what was there before an upgrade."""
+MOVED = "moved"
+"""Tag of what goes from one stack to another, in both."""
 LIST_SECONDS = 300.0
 
 
@@ -22,7 +26,7 @@ class Snapshot:
     id: str
     time: datetime
     tag: str
-    """`scheduled`, `manual`, or BEFORE_RESTORE."""
+    """`scheduled`, `manual`, BEFORE_RESTORE, BEFORE_UPGRADE or MOVED."""
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> "Snapshot":
@@ -83,6 +87,12 @@ class Box:
             self._engine.docker("exec", "--interactive", self._name, "backup", "keep", name, given=content)
         self.do("now", tag)
         return self.snapshots()[-1]
+
+    def send(self, snapshot: Snapshot, other: "Box") -> Snapshot:
+        """Make a backup of this stack one of another stack, whose container puts it into its own repository."""
+        here = ["exec", self._name, "backup", "export", snapshot.id]
+        self._engine.hand_over(here, other._engine, ["exec", "--interactive", other._name, "backup", "import", MOVED])
+        return other.snapshots()[-1]
 
 
 def back_up(wanted: str | None) -> int:

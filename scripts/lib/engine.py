@@ -79,6 +79,22 @@ class Engine:
         output, errors = (None, None) if shown else (subprocess.PIPE, subprocess.DEVNULL)
         return subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=output, stderr=errors, text=True)
 
+    def hand_over(self, words: Sequence[str], other: "Engine", there: Sequence[str]) -> None:
+        """Let a docker command on another engine read what one on this engine prints; this machine keeps none of it.
+
+        Raises:
+            Failure: either did not end well.
+        """
+        with (
+            subprocess.Popen(self._argv(words), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as source,
+            subprocess.Popen(other._argv(there), cwd=ROOT, stdin=source.stdout) as sink,
+        ):
+            if source.stdout:
+                source.stdout.close()  # The sink's alone: the source must notice its end.
+            codes = sink.wait(), source.wait()
+        if any(codes):
+            raise Failure(f"Reading at {self.host} ended with {codes[1]}, writing at {other.host} with {codes[0]}.")
+
     def _argv(self, words: Sequence[str]) -> list[str]:
         return docker_cli.command(self.host, words, via=self.via, tls_directory=self._tls_directory)
 

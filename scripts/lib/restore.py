@@ -1,22 +1,15 @@
 """The flow of scripts/restore."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from scripts.lib import policy, stacks
+from scripts.lib import halt, policy, stacks, versions
 from scripts.lib.backup import BEFORE_RESTORE, Box, Snapshot
-from scripts.lib.engine import Engine
 from scripts.lib.setup import Ready, set_up
-from scripts.lib.stacks import PROJECT, Stack
-from scripts.lib.ui import Consent, Failure, confirm, say, step, terminal
+from scripts.lib.stacks import Stack
+from scripts.lib.ui import Consent, Failure, confirm, say, terminal
 from scripts.lib.up import update
-
-STOPPED = ("prefect-worker-", "dask-worker-", "prefect-server")
-"""What the names of those begin with that would write meanwhile; the server last, as the others report to it."""
-STOP_SECONDS = 7200.0
-START_SECONDS = 300.0
 
 
 def restore(wanted: str | None, snapshot: str, *, exact: bool, yes: bool) -> int:
@@ -42,21 +35,38 @@ def restore(wanted: str | None, snapshot: str, *, exact: bool, yes: bool) -> int
     )
     if not yes:
         confirm("Go on?")
-    with _stopped(ready, stack.name):
+    before = bring_back(ready, box, chosen, exact=exact)
+    say(f"\n✓ restored {chosen.id}; the stack {stack.name} has now:")
+    box.do("contents")
+    say(f"What was there before: {_command(stack.name, before)}\nProve it: scripts/smoke --stack {stack.name}")
+    return 0
+
+
+def bring_back(ready: Ready, box: Box, chosen: Snapshot, *, exact: bool) -> Snapshot:
+    """Put a backup in the place of what a stack has; return the backup of that.
+
+    Raises:
+        Failure: a step failed; says what the way back is.
+    """
+    stack = Stack(ready.stack, ready.env)
+    options, env = policy.prepare(ready.env)
+    applied = Stack(stack.name, env)
+    known = versions.running(ready) == versions.locked()
+    with halt.halted(ready):
         say("\nwhat is there now is backed up first")
         before = box.save(stack, BEFORE_RESTORE)
         say(f"\nrestore {chosen.id}")
         with _way_back(stack.name, before):
             box.do("restore", chosen.id, *(["exact"] if exact else []))
+            if not known:
+                # Started as it is, a server of a newer version would make the database that version's again.
+                say(f"\npulumi up: stack {stack.name}")
+                update(applied, "up", *options, yes=True)
     with _way_back(stack.name, before):
         # Blocks, deployments and pools are those of the backup now; they must be as the settings and keys of today.
         say(f"\npulumi up --refresh: stack {stack.name}")
-        options, env = policy.prepare(ready.env)
-        update(Stack(stack.name, env), "up", "--refresh", *options, yes=True)
-    say(f"\n✓ restored {chosen.id}; the stack {stack.name} has now:")
-    box.do("contents")
-    say(f"What was there before: {_command(stack.name, before)}\nProve it: scripts/smoke --stack {stack.name}")
-    return 0
+        update(applied, "up", "--refresh", *options, yes=True)
+    return before
 
 
 def choose(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
@@ -89,35 +99,3 @@ def _way_back(stack: str, before: Snapshot) -> Iterator[None]:
 
 def _command(stack: str, snapshot: Snapshot) -> str:
     return f"scripts/restore --stack {stack} --snapshot {snapshot.id}"
-
-
-@contextmanager
-def _stopped(ready: Ready, stack: str) -> Iterator[None]:
-    """Stop what would write, and start it again whatever happens: the server first, and wait for it."""
-    states = [(engine, sorted(engine.states(PROJECT, stack).items())) for engine in ready.engines]
-    running = [
-        (engine, name)
-        for first in STOPPED
-        for engine, there in states
-        for name, status in there
-        if name.startswith(f"{PROJECT}-{stack}-{first}") and status.startswith("Up")
-    ]
-    with step("stop workers and server"):
-        for engine, name in running:
-            engine.docker("stop", name, timeout=STOP_SECONDS)
-    try:
-        yield
-    finally:
-        with step("start server and workers"):
-            for engine, name in reversed(running):
-                engine.docker("start", name)
-                if name.endswith("-prefect-server"):
-                    _wait(engine, name)
-
-
-def _wait(engine: Engine, name: str) -> None:
-    end = time.monotonic() + START_SECONDS
-    while engine.docker("inspect", "--format", "{{.State.Health.Status}}", name).strip() != "healthy":
-        if time.monotonic() > end:
-            raise Failure(f"{name} does not answer after {START_SECONDS:.0f} s; see scripts/logs prefect-server.")
-        time.sleep(1)

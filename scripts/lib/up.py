@@ -26,25 +26,49 @@ PUBLIC = {"public_url": "Prefect", "public_storage_console_url": "MinIO console"
 
 def up(wanted: str | None, *, yes: bool) -> int:
     """Set up, run `pulumi up` and the smoke test, and say what there is now; return the exit code."""
+    ready = apply(wanted, yes=yes)
+    code = prove(ready)
+    outcome(ready)
+    return code
+
+
+def apply(wanted: str | None, *words: str, yes: bool, policies: bool = True) -> Ready:
+    """Set up, and run `pulumi up` with `words`; a stack that is not there is made.
+
+    Args:
+        wanted: the stack, None to choose.
+        words: more arguments.
+        yes: ask nothing.
+        policies: run the policy pack, which would see what `--exclude` leaves out without its inputs.
+
+    Raises:
+        Failure: it did not end well.
+    """
     ready = set_up(wanted, Consent(given=yes))
     stack = Stack(ready.stack, ready.env)
     with step("state of the stack") as shown:
         shown.note = "new" if stack.ensure() else "there"
     recovery.recover(stack, ready.engines)
-    options, env = policy.prepare(ready.env)
+    options, env = policy.prepare(ready.env) if policies else ([], ready.env)
     say(f"\npulumi up: stack {stack.name}")
-    update(Stack(stack.name, env), "up", *options, yes=yes)
+    update(Stack(stack.name, env), "up", *options, *words, yes=yes)
     _remove_superseded(stack, ready)
-    outputs = stack.outputs()
-    code = 0
-    if GREETINGS in outputs.get("deployments", {}):
+    return ready
+
+
+def prove(ready: Ready) -> int:
+    """Run the smoke test, where the stack has its flow; return the exit code."""
+    if GREETINGS in Stack(ready.stack, ready.env).outputs().get("deployments", {}):
         say("\nsmoke test: the flow greetings, on Dask")
-        code = attend([ROOT / "scripts" / "smoke", "--stack", stack.name], env=ready.env, cwd=ROOT)
-    else:
-        # Other flows do somebody's work: they are not run for a test.
-        say(f"\nno smoke test: this stack has no deployment {GREETINGS}")
-    say("\n" + ending(stack.name, outputs, _afar(ready)))
-    return code
+        return attend([ROOT / "scripts" / "smoke", "--stack", ready.stack], env=ready.env, cwd=ROOT)
+    # Other flows do somebody's work: they are not run for a test.
+    say(f"\nno smoke test: this stack has no deployment {GREETINGS}")
+    return 0
+
+
+def outcome(ready: Ready) -> None:
+    """Say where things are and how to see, stop and remove them."""
+    say("\n" + ending(ready.stack, Stack(ready.stack, ready.env).outputs(), _afar(ready)))
 
 
 def update(stack: Stack, command: str, *words: str, yes: bool) -> None:

@@ -1,7 +1,7 @@
 """Two stacks on two remote hosts over ssh, then on one; and what is done to hosts and their keys.
 
 The stacks are the examples that ship, in one clone, with other hosts and images (and fewer Dask workers): `staging`
-builds its own, `prod` pulls them from a registry.
+builds its own, `prod` pulls them from a registry, until it moves and builds them, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.e2e.test_status import FLOW, INTERRUPTED, problems
 
 pytestmark = pytest.mark.xdist_group("remote")
 
+DATA = ("backup-work", "minio-data", "postgres-data")
 LIMIT_SECONDS = 45.0
 """How long what meets a dead host may take in all, on a busy machine; ssh gives up after 5 s, and is tried twice."""
 
@@ -39,7 +40,7 @@ class Remote:
     staging: Environment
     """On alpha."""
     prod: Environment
-    """On beta, later on alpha."""
+    """On beta, until it moves to alpha."""
 
     def ssh_processes(self) -> dict[int, str]:
         """Pid and command of every ssh of this machine to the hosts."""
@@ -219,6 +220,7 @@ def test_prod_comes_up_on_the_other_host_through_a_jump_from_pulled_images(remot
             "postgres": staging.push("postgres", f"{remote.registry}/library/postgres:15.0-bookworm"),
             "minio": staging.push("minio", f"{remote.registry}/pgsty/silo:RELEASE"),
         },
+        backup={"mode": "managed", "directory": "/srv/backup"},
     )
     before = containers(staging)
     assert "Completed, and so is every task" in prod.up().text
@@ -237,29 +239,41 @@ def test_another_address_is_refused_while_the_data_is_on_the_old_host(remote: Re
     assert "host.address" in refused.text
 
 
-def test_both_live_on_one_host_and_each_goes_alone(remote: Remote) -> None:
+def test_it_moves_there_as_another_stack_and_each_goes_alone(remote: Remote) -> None:
     staging, prod = remote.staging, remote.prod
     prod.write_settings(host=host_settings(remote.beta))
-    before = containers(staging)
+    # Built images: another source is refused where data is.
+    moved = Environment(prod.root, "prod2", prod.home, dict(prod.settings), remote.alpha.docker)
+    moved.write_settings(host=host_settings(remote.alpha), images={"source": "build"})
+    before, run_before = containers(staging), history(prod)
+    text = prod.run("scripts/move", "--stack", "prod", "--to", "prod2", "--yes").text
+    assert "Completed, and so is every task" in text
+    assert history(moved) == run_before + 1, "its own smoke test"
+    assert re.search(r"✓ prod lives on as prod2\.\nThe way back.* scripts/down --stack prod2, scripts/up ", text)
+    assert_converged(moved)
+    assert prod.objects("container") == []
+    assert sorted(prod.objects("volume")) == [prod.name(each) for each in DATA]
     prod.down("--purge")
     left = {kind: prod.objects(kind) for kind in ("container", "network", "volume", "image")}
     assert left == {"container": [], "network": [], "volume": [], "image": []}
 
-    prod.docker = remote.alpha.docker
-    prod.write_settings(host=host_settings(remote.alpha))
-    assert "Completed, and so is every task" in prod.up().text
     assert containers(staging) == before
-    assert set(prod.objects("network")).isdisjoint(staging.objects("network"))
+    assert set(moved.objects("network")).isdisjoint(staging.objects("network"))
     staging.smoke()
-
-    beside = containers(prod)
+    beside = containers(moved)
     staging.down()
     assert staging.objects("container") == []
-    assert containers(prod) == beside
-    prod.smoke()
-    prod.down("--purge")
-    assert prod.objects("volume") == []
+    assert containers(moved) == beside
+    moved.smoke()
+    moved.down("--purge")
+    assert moved.objects("volume") == []
     assert sorted(staging.objects("volume")) == [staging.name("minio-data"), staging.name("postgres-data")]
+
+
+def history(env: Environment) -> int:
+    """How many flow runs the stack's database has."""
+    told = env.docker("exec", env.name("backup"), "backup", "contents")
+    return int(re.findall(r"^flow runs: (\d+)$", told, re.MULTILINE)[0])
 
 
 # What is done to them: staging is down, its data is there.

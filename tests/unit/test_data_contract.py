@@ -27,7 +27,7 @@ def test_other_terms_are_refused_with_volume_change_and_fix() -> None:
         (
             "the volume p-dev-postgres-data holds data that needs the old value, and would be unreadable: "
             "Postgres major version from 15 to 17, images.source from build to registry. "
-            "Nothing was changed. Set it back; or move the data, as docs/operations.md tells"
+            "Nothing was changed. Set it back; or move the data, as docs/move.md tells"
         )
     ]
 

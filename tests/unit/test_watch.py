@@ -23,7 +23,7 @@ def test_dead_runs_are_crashed_in_every_stack() -> None:
     declared = automations({**BUILD, "workers": workers})
     assert sorted(declared) == ["crash-dead-runs", "crash-dead-runs-elsewhere"]
     here, elsewhere = declared["crash-dead-runs"], declared["crash-dead-runs-elsewhere"]
-    assert here["automation"] == "test: crash-dead-runs"
+    assert here["automation"] == "crash-dead-runs"
     assert here["trigger"]["match_related"] == {
         "prefect.resource.role": "work-pool",
         "prefect.resource.name": ["dask-pool", "other-pool"],
