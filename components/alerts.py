@@ -155,7 +155,7 @@ class Alerts(pulumi.ComponentResource):
                 f"alert-{notice.name}",
                 AutomationArgs(
                     args.server.connection,
-                    automation=f"{stack}: alert of {notice.name.replace('-', ' ')}",
+                    automation=f"alert of {notice.name.replace('-', ' ')}",
                     trigger=notice.trigger,
                     actions=[
                         {
