@@ -97,7 +97,7 @@ def test_everyone_is_told_the_same_addresses(stack: list[Recorded]) -> None:
         assert told["PREFECT_API_URL"] == "http://10.0.0.1:4200/api", name
         assert told["DASK_SCHEDULER_ADDRESS"] == "10.0.0.1:8786", name
     blocks = [revealed(r.inputs["data"]) for r in stack if r.kind == "Block"]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert {b["settings"]["client_kwargs"]["endpoint_url"] for b in blocks} == {"http://10.0.0.1:9000"}
 
 
