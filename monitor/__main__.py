@@ -46,16 +46,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """`{"subject": ..., "body": ...}`, with the token."""
-        length = int(self.headers.get("Content-Length") or 0)
+        length = self.headers.get("Content-Length") or "0"
         given = self.headers.get("Authorization") or ""
         if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
             self._answer(HTTPStatus.UNAUTHORIZED)
             return
-        if length > LONGEST_BODY:
+        if not length.isdecimal() or int(length) > LONGEST_BODY:
             self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         try:
-            told = json.loads(self.rfile.read(length))
+            told = json.loads(self.rfile.read(int(length)))
             alert = Alert(str(told["subject"]), str(told["body"]))
         except (ValueError, KeyError, TypeError):
             self._answer(HTTPStatus.BAD_REQUEST)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,11 @@ def test_only_prefect_has_the_token(tmp_path: Path, received: Posts) -> None:
         assert httpx.post(running.url, content=b"no JSON", trust_env=False).status_code == 401
         whole = {"authorization": f"Bearer {TOKEN}"}
         assert httpx.post(running.url, content=b"no JSON", headers=whole, trust_env=False).status_code == 400
+        for length in ("-1", "1000000"):
+            raw = HTTPConnection("127.0.0.1", httpx.URL(running.url).port, timeout=10)
+            raw.request("POST", "/", headers={**whole, "content-length": length})
+            assert raw.getresponse().status == 413
+            raw.close()
         assert running.told("[test] the truth") == 202
         eventually(lambda: received.about("[test] the truth"), 10)
         assert not received.about("a lie")
