@@ -93,20 +93,19 @@ class FlowStorage(pulumi.ComponentResource):
         self.inside = pulumi.ResourceOptions.merge(
             served_by(minio.container), pulumi.ResourceOptions(depends_on=self._bucket)
         )
-        if days := self._args.retention.results_days:
-            Expiry(
-                f"{bucket}-results",
-                ExpiryArgs(
-                    minio.connection,
-                    bucket=bucket,
-                    rule=f"{LABEL}.results",
-                    prefix=f"{RESULTS}/",
-                    days=days,
-                    # One of this id that is there already was left by the stack when it was taken down.
-                    adopt=True,
-                ),
-                pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=self._bucket)),
-            )
+        Expiry(
+            f"{bucket}-results",
+            ExpiryArgs(
+                minio.connection,
+                bucket=bucket,
+                rule=f"{LABEL}.results",
+                prefix=f"{RESULTS}/",
+                days=self._args.retention.results_days,
+                # One of this id that is there already was left by the stack when it was taken down.
+                adopt=True,
+            ),
+            pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=self._bucket)),
+        )
         user = User(
             user_name,
             UserArgs(minio.connection, user=user_name, secret_key=user_secret, adopt=adopt),

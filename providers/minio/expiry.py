@@ -26,8 +26,8 @@ class ExpiryArgs(Args[MinioConnection]):
     """Its id; the bucket's other rules stay as they are."""
     prefix: str
     """What the names of the objects begin with, e.g. `logs/`."""
-    days: int
-    """Since an object was written, rounded up to midnight UTC."""
+    days: int | None
+    """Since an object was written, rounded up to midnight UTC; None: they stay, and there is no such rule."""
 
 
 class ExpiryProvider(MinioProvider[ExpiryArgs]):
@@ -50,16 +50,17 @@ class ExpiryProvider(MinioProvider[ExpiryArgs]):
             if rule.rule_id == args.rule:
                 days = rule.expiration.days if rule.expiration and rule.status == ENABLED else None
                 return Found({"prefix": rule.rule_filter.prefix if rule.rule_filter else None, "days": days})
-        return None
+        return Found({"prefix": args.prefix, "days": None}) if args.days is None else None
 
     def make(self, client: MinioClient, args: ExpiryArgs) -> Props:
         from minio.commonconfig import ENABLED, Filter
         from minio.lifecycleconfig import Expiration, Rule
 
-        rule = Rule(
-            ENABLED, rule_filter=Filter(prefix=args.prefix), rule_id=args.rule, expiration=Expiration(days=args.days)
-        )
-        _set(client, args, [*_others(client, args), rule])
+        rules = _others(client, args)
+        if args.days is not None:
+            expiration = Expiration(days=args.days)
+            rules.append(Rule(ENABLED, Filter(prefix=args.prefix), rule_id=args.rule, expiration=expiration))
+        _set(client, args, rules)
         return {}
 
     def change(self, client: MinioClient, args: ExpiryArgs, _found: Found) -> Props:

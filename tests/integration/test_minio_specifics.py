@@ -97,6 +97,15 @@ def test_old_results_go_and_code_never(minio_server: RunningMinio, name: str) ->
     assert expires("greetings/0123456789abcdef/flow.py") is None
     assert expires(f"{RESULTS}-of-old") is None
 
+    # The stack was taken down with the rule, and comes back without.
+    again = Engine(ExpiryProvider())
+    assert again.up(rule | {"days": None, "adopt": True}) == "create"
+    assert expires(f"{RESULTS}/a") is None
+    assert again.refresh() == "same"
+    assert again.up(rule | {"days": None, "adopt": True}) == "same"
+    assert again.up(rule | {"adopt": True}) == "update"
+    assert expires(f"{RESULTS}/a")
+
 
 @pytest.fixture
 def worker(minio_server: RunningMinio, name: str) -> dict[str, str]:
