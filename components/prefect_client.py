@@ -58,7 +58,12 @@ def client_env(settings: Settings, at: Addresses, auth: pulumi.Output[str]) -> d
         "PREFECT_API_AUTH_STRING": auth,
         # For the links in logs, which people click.
         "PREFECT_UI_URL": settings.ui_url,
+        # What the server answers while its database restarts, beside 503.
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         **({"DASK_SCHEDULER_ADDRESS": at.dask} if at.dask else {}),
+        # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html: about a minute in all.
+        "AWS_RETRY_MODE": "standard",
+        "AWS_MAX_ATTEMPTS": "10",
         **({"AWS_CA_BUNDLE": CA_BUNDLE} if at.s3.startswith("https:") else {}),
         "DO_NOT_TRACK": "1",
     }

@@ -19,6 +19,8 @@ from settings import WorkerSettings
 # Prefect makes this queue with every pool.
 DEFAULT_QUEUE: Final = "default"
 HEALTH_PORT: Final = 8080
+RUN_MB: Final = 160
+"""What a flow run takes that imports Prefect, Dask and s3fs, and holds little."""
 # After the drain, time to tell the API and to end.
 LAST_WORDS_SECONDS: Final = 15
 
@@ -72,6 +74,8 @@ class PrefectWorker(pulumi.ComponentResource):
                     command=[
                         *("prefect-worker", "--type", settings.type, "--pool", settings.pool),
                         *("--name", f"{name}-{number}", "--no-create-pool-if-not-found", "--with-healthcheck"),
+                        # All that has queued up during an outage would start at once, and end the worker each time.
+                        *("--limit", str(max(1, settings.memory_mb // RUN_MB))),
                         *(word for queue in settings.queues for word in ("--work-queue", queue)),
                     ],
                     env={

@@ -23,7 +23,9 @@ class WorkerSettings(Model):
     drain_seconds: int = Field(
         300, ge=10, description="how long a worker that is being replaced may finish its flow runs"
     )
-    memory_mb: MemoryMb = 1024
+    memory_mb: MemoryMb = Field(
+        1024, description="memory limit of one container, in MiB; it takes a flow run for each 160 of them at a time"
+    )
 
 
 class CliSettings(Model):

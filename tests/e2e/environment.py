@@ -242,14 +242,14 @@ def eventually(look: Callable[[], Any], seconds: float) -> Any:
 
 def kill_with_pulumi(started: subprocess.Popen[bytes]) -> None:
     """SIGKILL a script and the Pulumi that it runs, and nothing else: plugins are left to find out by themselves."""
-    pulumi = [pid for pid in _descendants(started.pid) if _program(pid) == "pulumi"]
+    pulumi = [pid for pid in descendants(started.pid) if _program(pid) == "pulumi"]
     assert pulumi, "nothing to kill"
     for pid in [started.pid, *pulumi]:
         os.kill(pid, signal.SIGKILL)
     started.wait(10)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Processes below `pid`, from /proc."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -259,7 +259,7 @@ def _descendants(pid: int) -> list[int]:
             continue  # It has ended meanwhile.
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
     below = children.get(pid, [])
-    return [*below, *(deeper for child in below for deeper in _descendants(child))]
+    return [*below, *(deeper for child in below for deeper in descendants(child))]
 
 
 def _program(pid: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.environment import descendants
 from tests.integration.harness import Props
 from tests.integration.ports import free_port
 from tests.integration.prefect_server import AUTH, RunningPrefect
@@ -31,6 +32,11 @@ from prefect import flow
 def nap(seconds: int):
     print("napping", flush=True)
     time.sleep(seconds)
+
+
+@flow(retries=1)
+def again(seconds: int):
+    nap.fn(seconds)
 """
 
 Start = Callable[..., AbstractContextManager["subprocess.Popen[bytes]"]]
@@ -69,16 +75,16 @@ def start(prefect_server: RunningPrefect, tmp_path: Path) -> Start:
     return started
 
 
-def deploy(prefect: RunningPrefect, pool: str, directory: Path, seconds: int) -> str:
+def deploy(prefect: RunningPrefect, pool: str, directory: Path, seconds: int, flow: str = "nap") -> str:
     """Make the pool and a deployment on it; return the deployment's id."""
     (directory / "nap.py").write_text(FLOW)
-    prefect.send("POST", "/work_pools/", {"name": pool, "type": "process"})
-    flow = prefect.send("POST", "/flows/", {"name": "nap"})["id"]
+    if prefect.get(f"/work_pools/{pool}") is None:
+        prefect.send("POST", "/work_pools/", {"name": pool, "type": "process"})
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}
     deployment = {
         "name": pool,
-        "flow_id": flow,
-        "entrypoint": "nap.py:nap",
+        "flow_id": prefect.send("POST", "/flows/", {"name": flow})["id"],
+        "entrypoint": f"nap.py:{flow}",
         "pull_steps": [step],
         "parameters": {"seconds": seconds},
         "work_pool_name": pool,
@@ -154,3 +160,22 @@ def test_it_waits_for_the_api(start: Start, pool: str, tmp_path: Path) -> None:
         until(lambda: "started!" in (tmp_path / "log").read_text())
         time.sleep(5)
         assert worker.poll() is None
+
+
+def test_a_killed_worker_sees_to_its_runs_once_it_is_back(
+    prefect_server: RunningPrefect, start: Start, pool: str, tmp_path: Path
+) -> None:
+    deployment = deploy(prefect_server, pool, tmp_path, seconds=5)
+    again = deploy(prefect_server, pool, tmp_path, seconds=5, flow="again")
+    with start(pool) as worker:
+        lost, repeated = run(prefect_server, deployment), run(prefect_server, again)
+        until(lambda: (tmp_path / "log").read_text().count("napping") == 2)
+        # As a container's end takes all of it along.
+        for process in [worker.pid, *descendants(worker.pid)]:
+            os.kill(process, signal.SIGKILL)
+    with start(pool) as worker:
+        until(lambda: state(prefect_server, repeated)["type"] == "COMPLETED")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_SECONDS) == 0
+    assert state(prefect_server, lost)["type"] == "CRASHED"
+    assert "was killed" in state(prefect_server, lost)["message"]

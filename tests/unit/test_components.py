@@ -210,10 +210,13 @@ def test_flow_runs_are_kept_for_ever_when_asked() -> None:
 @pytest.mark.parametrize("name", ["prefect-cli", "dask-scheduler", "dask-worker-2"])
 def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> None:
     assert env(containers(stack)[name]) == {
+        "AWS_MAX_ATTEMPTS": "10",
+        "AWS_RETRY_MODE": "standard",
         "DASK_SCHEDULER_ADDRESS": "scheduler:8786",
         "DO_NOT_TRACK": "1",
         "PREFECT_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_API_URL": "http://prefect-api:4200/api",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/flow-results",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
@@ -278,6 +281,7 @@ def test_a_worker_waits_for_its_pool_and_drains(stack: list[Recorded]) -> None:
     assert "--no-create-pool-if-not-found" in command
     assert "--pool dask-pool" in command
     assert "--work-queue dask-queue" in command
+    assert "--limit 6" in command
     assert worker["destroyGraceSeconds"] > int(env(worker)["DRAIN_SECONDS"]) == 300
 
 
