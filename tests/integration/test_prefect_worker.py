@@ -92,8 +92,8 @@ def deploy(prefect: RunningPrefect, pool: str, directory: Path, seconds: int, fl
     return str(prefect.send("POST", "/deployments/", deployment)["id"])
 
 
-def run(prefect: RunningPrefect, deployment: str) -> str:
-    created = prefect.send("POST", f"/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+def run(prefect: RunningPrefect, deployment: str, state: str = "SCHEDULED") -> str:
+    created = prefect.send("POST", f"/deployments/{deployment}/create_flow_run", {"state": {"type": state}})
     return str(created["id"])
 
 
@@ -169,13 +169,17 @@ def test_a_killed_worker_sees_to_its_runs_once_it_is_back(
     again = deploy(prefect_server, pool, tmp_path, seconds=5, flow="again")
     with start(pool) as worker:
         lost, repeated = run(prefect_server, deployment), run(prefect_server, again)
+        # Taken by a worker that died before it put its name to it; and by another one, which lives.
+        taken, elsewhere = run(prefect_server, deployment, "PENDING"), run(prefect_server, deployment, "PENDING")
+        prefect_server.send("PATCH", f"/flow_runs/{elsewhere}/labels", {"prefect.worker.name": "another"})
         until(lambda: (tmp_path / "log").read_text().count("napping") == 2)
         # As a container's end takes all of it along.
         for process in [worker.pid, *descendants(worker.pid)]:
             os.kill(process, signal.SIGKILL)
     with start(pool) as worker:
-        until(lambda: state(prefect_server, repeated)["type"] == "COMPLETED")
+        until(lambda: all(state(prefect_server, each)["type"] == "COMPLETED" for each in (repeated, taken)))
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_SECONDS) == 0
     assert state(prefect_server, lost)["type"] == "CRASHED"
     assert "was killed" in state(prefect_server, lost)["message"]
+    assert state(prefect_server, elsewhere)["type"] == "PENDING"
