@@ -42,10 +42,11 @@ with get_client(sync_client=True) as client:
 def test_they_stay_readable_and_new_ones_go_to_their_place(
     prefect_server: RunningPrefect, minio_server: RunningMinio, tmp_path: Path
 ) -> None:
-    bucket, store = f"bucket-{secrets.token_hex(4)}", minio_server.connection
+    own, store = secrets.token_hex(4), minio_server.connection
+    bucket, before, after = f"bucket-{own}", f"{BLOCK}-{own}", f"{RESULT_BLOCK}-{own}"  # Others use the server, too.
     minio_server.s3.make_bucket(bucket_name=bucket)
 
-    def run(code: str, *words: str, block: str = BLOCK) -> str:
+    def run(code: str, *words: str, block: str) -> str:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
@@ -65,11 +66,11 @@ def test_they_stay_readable_and_new_ones_go_to_their_place(
         return {str(each.object_name).startswith(f"{RESULTS}/") for each in listed}
 
     assert result_env(BLOCK) == {"PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": f"{BLOCK_TYPE}/{BLOCK}"}
-    places = {BLOCK: f"s3://{bucket}", RESULT_BLOCK: f"s3://{bucket}/{RESULTS}"}
+    places = {before: f"s3://{bucket}", after: f"s3://{bucket}/{RESULTS}"}
     key = {"key": store["access_key"], "secret": store["secret_key"], "client_kwargs": {"endpoint_url": store["url"]}}
-    run(SAVE, json.dumps(places), json.dumps(key))
-    old = run(KEEP)
+    run(SAVE, json.dumps(places), json.dumps(key), block=before)
+    old = run(KEEP, block=before)
     assert kept() == {False}
-    new = run(KEEP, block=RESULT_BLOCK)
+    new = run(KEEP, block=after)
     assert kept() == {False, True}
-    assert run(READ, old, new, block=RESULT_BLOCK) == "42 42"
+    assert run(READ, old, new, block=after) == "42 42"
