@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from providers.base import ProviderError
+import providers.prefect.deployment
+from providers.base import ProviderError, Value
 from providers.prefect.automation import AutomationProvider
 from providers.prefect.block import BlockProvider
 from providers.prefect.deployment import DeploymentProvider, parameter_schema
@@ -352,6 +353,24 @@ def in_a_flow(prefect: RunningPrefect, code: str, *words: str) -> str:
     }
     command = [sys.executable, "-c", code, *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+READ = providers.prefect.deployment._read
+KNOWN: dict[tuple[str, str, str], Value] = {}
+
+
+@pytest.fixture(autouse=True)
+def _each_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect takes seconds to read an entrypoint: what it has told of a file's text, it need not tell each test."""
+
+    def read(source: str, entrypoint: str, what: str, script: str) -> Value:
+        file = Path(source, entrypoint.partition(":")[0])
+        key = file.read_text() if file.exists() else source, entrypoint, script
+        if key not in KNOWN:
+            KNOWN[key] = READ(source, entrypoint, what, script)
+        return KNOWN[key]
+
+    monkeypatch.setattr(providers.prefect.deployment, "_read", read)
 
 
 @pytest.fixture(params=[work_pool, work_queue, block, deployment, automation], ids=lambda make: make.__name__)
