@@ -27,7 +27,7 @@ from outputs import Outputs, export
 from settings import load
 
 settings = load()
-on = settings.profiles
+on, rotation = settings.profiles, settings.rotation
 outputs: Outputs = {}
 host_args = DockerHostArgs(settings.host, settings.shared_address, data_directory=settings.minio.data_directory)
 first_host = DockerHost("host", host_args)
@@ -40,7 +40,7 @@ sites: dict[str | None, Site] = {None: Site(None, first_host, images, flow_netwo
 sites |= {name: FurtherHost(name, each, settings.images).site for name, each in settings.hosts.items()}
 results = result_env(RESULT_BLOCK if on.minio else None)
 at = addresses(settings, networks)
-credential = PrefectCredential("prefect-credential", settings.server)
+credential = PrefectCredential("prefect-credential", settings.server, rotation.api)
 flow_env = client_env(settings, at, credential.auth) | results
 worker_settings = settings.all_workers()
 
@@ -48,20 +48,23 @@ if on.minio:
     store = (
         ExternalMinio("minio", settings.minio.external, settings.images)
         if settings.minio.external
-        else Minio("minio", MinioArgs(settings.minio, images, everywhere, first_host), host)
+        else Minio("minio", MinioArgs(settings.minio, rotation.minio_root, images, everywhere, first_host), host)
     )
-    storage = FlowStorage("storage", FlowStorageArgs(settings.minio, settings.retention, store, at.s3), host)
+    storage_args = FlowStorageArgs(settings.minio, settings.retention, rotation.minio_key, store, at.s3)
+    storage = FlowStorage("storage", storage_args, host)
     outputs |= store.outputs | storage.outputs
 
 if on.orion:
-    postgres_args = PostgresArgs(settings.postgres, images, networks, settings.auth.in_postgres)
+    postgres_args = PostgresArgs(
+        settings.postgres, rotation, images, networks, first_host.engine, settings.auth.in_postgres
+    )
     postgres = (
         ExternalPostgres("postgres", settings.postgres.external)
         if settings.postgres.external
         else Postgres("postgres", postgres_args, host)
     )
     server_args = PrefectServerArgs(
-        settings, images.prefect, everywhere, postgres.database, credential.auth, results, first_host
+        settings, images.prefect, everywhere, postgres.database, credential, results, first_host
     )
     server = PrefectServer("prefect-server", server_args, host)
     outputs |= server.outputs

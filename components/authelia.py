@@ -27,6 +27,8 @@ class AutheliaArgs:
     """What an Authelia needs."""
 
     settings: AuthSettings
+    generation: int
+    """Of its secrets."""
     proxy: ProxySettings
     images: Images
     networks: Sequence[Network]
@@ -50,7 +52,7 @@ class Authelia(pulumi.ComponentResource):
         users_file = SecretFile("authelia-users.yml", users(settings))
 
         def generated(what: str) -> pulumi.Output[str]:
-            return GeneratedSecret(f"{name}-{what}", GeneratedSecretArgs(), child).value
+            return GeneratedSecret(f"{name}-{what}", GeneratedSecretArgs(version=args.generation), child).value
 
         # https://www.authelia.com/configuration/methods/secrets
         secrets: dict[str, pulumi.Input[str]] = {

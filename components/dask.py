@@ -35,6 +35,8 @@ class DaskArgs:
     scheduler: str | None
     """`host:port` where the workers find the scheduler."""
     client_env: Mapping[str, pulumi.Input[str]]
+    """For the workers. The scheduler runs no task, and its end is that of all flow runs with tasks: it is told nothing
+    that may change."""
 
 
 class Dask(pulumi.ComponentResource):
@@ -87,6 +89,7 @@ class Dask(pulumi.ComponentResource):
                 *(("--contact-address", f"tcp://{port.ip}:{port.outside}") if port else ()),
             ],
             ports=[port] if port else [],
+            env=self._args.client_env,
         )
 
     def _container(
@@ -98,6 +101,7 @@ class Dask(pulumi.ComponentResource):
         *,
         ports: Sequence[Port],
         alias: str | None = None,
+        env: Mapping[str, pulumi.Input[str]] | None = None,
     ) -> docker.Container:
         args = self._args
         return container(
@@ -109,7 +113,7 @@ class Dask(pulumi.ComponentResource):
                 memory_mb=args.settings.memory_mb,
                 memory_setting="dask.memory_mb",
                 command=command,
-                env=args.client_env,
+                env=env or {},
                 ports=ports,
                 health=http_health(dashboard_port, "/health"),
             ),

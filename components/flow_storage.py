@@ -11,7 +11,7 @@ from components.external_minio import ExternalMinio
 from components.minio import Minio
 from components.naming import LABEL
 from components.prefect_server import PrefectServer
-from components.service import kept_secret, served_by
+from components.service import kept_secret, rotated_secret, served_by
 from outputs import Outputs
 from providers.connection import MinioConnection
 from providers.minio.access_key import AccessKey, AccessKeyArgs
@@ -37,6 +37,8 @@ class FlowStorageArgs:
 
     settings: MinioSettings
     retention: RetentionSettings
+    generation: int
+    """Of the access key."""
     store: Minio | ExternalMinio
     endpoint: str
     """URL of the S3 API as what runs flows reaches it."""
@@ -87,8 +89,9 @@ class FlowStorage(pulumi.ComponentResource):
         bucket, user_name, adopt = settings.bucket, settings.user, settings.adopt
         # Kept through a `down`, as MinIO's volume is that knows the user.
         child = pulumi.ResourceOptions(parent=self)
-        user_secret = kept_secret(f"{user_name}-secret", None, child)
-        key_secret = kept_secret(f"{user_name}-key-secret", None, child)
+        generation = self._args.generation
+        user_secret = kept_secret(f"{user_name}-secret", None, child, generation)
+        key_secret = rotated_secret(f"{user_name}-key-secret", None, child, generation)
         self._bucket = [Bucket(bucket, BucketArgs(minio.connection, bucket=bucket, adopt=adopt), in_minio)]
         self.inside = pulumi.ResourceOptions.merge(
             served_by(minio.container), pulumi.ResourceOptions(depends_on=self._bucket)
@@ -121,18 +124,26 @@ class FlowStorage(pulumi.ComponentResource):
             PolicyAttachmentArgs(minio.connection, policy=f"{bucket}-only", user=user_name),
             pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[user, policy])),
         )
-        key = AccessKey(
-            f"{user_name}-key",
-            AccessKeyArgs(
-                minio.connection,
-                user=user_name,
-                user_secret_key=user_secret,
-                access_key=access_key_id(user_name),
-                secret_key=key_secret,
-            ),
-            pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[attachment])),
-        )
-        return Key(key.access_key, key.secret_key)
+
+        def key(generation: int, secret: pulumi.Output[str]) -> AccessKey:
+            # Two ids take turns: what began with the former key goes on with it.
+            even = generation % 2 == 0
+            return AccessKey(
+                f"{user_name}-key-2" if even else f"{user_name}-key",
+                AccessKeyArgs(
+                    minio.connection,
+                    user=user_name,
+                    user_secret_key=user_secret,
+                    access_key=access_key_id(user_name, even=even),
+                    secret_key=secret,
+                ),
+                pulumi.ResourceOptions.merge(in_minio, pulumi.ResourceOptions(depends_on=[attachment])),
+            )
+
+        current = key(generation, key_secret.value)
+        if generation > 1:
+            key(generation - 1, key_secret.former)
+        return Key(current.access_key, current.secret_key)
 
     def blocks(self, server: PrefectServer) -> None:
         """Declare the block on the bucket, and the one on the part of it where results go."""
@@ -156,9 +167,9 @@ class FlowStorage(pulumi.ComponentResource):
         )
 
 
-def access_key_id(user: str) -> str:
-    """The id of a user's access key; MinIO takes letters and digits, 20 at most."""
-    return f"{user.replace('-', '')[:17]}key"
+def access_key_id(user: str, *, even: bool = False) -> str:
+    """The id of a user's access key in odd or even generations; MinIO takes letters and digits, 20 at most."""
+    return f"{user.replace('-', '')[:16]}key2" if even else f"{user.replace('-', '')[:17]}key"
 
 
 def bucket_policy(bucket: str) -> dict[str, object]:

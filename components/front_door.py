@@ -53,7 +53,10 @@ class FrontDoor(pulumi.ComponentResource):
         another = settings.auth.external and settings.auth.external.portal
         self.hosts = [str(urlsplit(str(url)).hostname) for url in self.outputs.values() if url != another]
         if settings.auth.mode is AuthMode.MANAGED:
-            Authelia("authelia", AutheliaArgs(settings.auth, proxy, args.images, [network], args.database), child)
+            authelia_args = AutheliaArgs(
+                settings.auth, settings.rotation.authelia, proxy, args.images, [network], args.database
+            )
+            Authelia("authelia", authelia_args, child)
         if proxy.mode is ProxyMode.MANAGED:
             routes = _routes(args, Caddy.authorization)
             Caddy("caddy", CaddyArgs(routes, args.authorization, args.images, network), child)

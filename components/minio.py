@@ -37,6 +37,8 @@ class MinioArgs:
     """What a MinIO server needs."""
 
     settings: MinioSettings
+    generation: int
+    """Of the administrator's password."""
     images: Images
     networks: Sequence[Network]
     host: DockerHost
@@ -54,7 +56,7 @@ class Minio(pulumi.ComponentResource):
         super().__init__("prefect-environment:index:Minio", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
-        root_password = kept_secret(f"{name}-root-password", settings.root_password, child)
+        root_password = kept_secret(f"{name}-root-password", settings.root_password, child, args.generation)
         user_file = SecretFile("minio-root-user", settings.root_user)
         password_file = SecretFile("minio-root-password", root_password)
         public = {

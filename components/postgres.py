@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pulumi
 import pulumi_docker as docker
 
 from components.images import Images
+from components.naming import qualified
 from components.networks import Network, Networks
-from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
+from components.service import ServiceArgs, container, data_volume, kept_secret, served_by
+from providers.connection import EngineConnection
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
-from settings import PostgresSettings
+from providers.postgres.role import Role, RoleArgs
+from settings import PostgresSettings, RotationSettings
 
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
-START: Final = "/usr/local/bin/start-postgres"
+START: Final = "POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres"
+"""The image asks for a password when it makes the database; nobody knows this one, and the roles get theirs after."""
 AUTHELIA: Final = "authelia"
-"""Authelia's database, and the role that owns it; `start_postgres.sh` has the name, too."""
+"""Authelia's database, and the role that owns it."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,17 @@ class PostgresArgs:
     """What a Postgres needs."""
 
     settings: PostgresSettings
+    rotation: RotationSettings
     images: Images
     networks: Networks
+    engine: EngineConnection
+    """Of the host that it runs on."""
     authelia: bool = False
     """Whether Authelia has a database in it."""
 
 
 class Postgres(pulumi.ComponentResource):
-    """A Postgres server with its data volume."""
+    """A Postgres server with its data volume. Its container holds no password, so that a new one replaces nothing."""
 
     container: docker.Container
     volume: docker.Volume
@@ -68,13 +74,6 @@ class Postgres(pulumi.ComponentResource):
             "path": DATA,
         }
         self.volume = data_volume(f"{name}-data", terms, child)
-        password = kept_secret(f"{name}-password", settings.password, child)
-        secret_files = [SecretFile("postgres-password", password)]
-        self.authelia = None
-        if args.authelia:
-            own = GeneratedSecret(f"{name}-authelia-password", GeneratedSecretArgs(), child).value
-            secret_files.append(SecretFile("authelia-password", own))
-            self.authelia = Database(name, PORT, AUTHELIA, AUTHELIA, own, tls=False, networks=[args.networks.database])
         self.container = container(
             name,
             ServiceArgs(
@@ -83,11 +82,9 @@ class Postgres(pulumi.ComponentResource):
                 alias=name,
                 memory_mb=settings.memory_mb,
                 memory_setting="postgres.memory_mb",
-                entrypoint=[START],
+                entrypoint=["sh", "-c", START],
                 env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
                 volumes={DATA: self.volume},
-                scripts={START: Path(__file__).with_name("start_postgres.sh").read_text()},
-                secret_files=secret_files,
                 health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],
                 # To own its files, and to become the user postgres.
                 capabilities=["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID"],
@@ -95,7 +92,30 @@ class Postgres(pulumi.ComponentResource):
             ),
             child,
         )
-        self.database = Database(
-            name, PORT, settings.database, settings.user, password, tls=False, networks=[args.networks.database]
-        )
+
+        def database(user: str, password: pulumi.Output[str], database: str, own: str | None = None) -> Database:
+            # Who signs in with it does not wait for this: it is set in a moment, and all start at once.
+            Role(
+                f"{name}-{user}",
+                RoleArgs(
+                    args.engine,
+                    container=qualified(name),
+                    admin=settings.user,
+                    role=user,
+                    password=password,
+                    database=own,
+                    # A role can't bear a mark; those in the stack's own Postgres are the stack's.
+                    adopt=True,
+                ),
+                pulumi.ResourceOptions.merge(served_by(self.container), child),
+            )
+            return Database(name, PORT, database, user, password, tls=False, networks=[args.networks.database])
+
+        password = kept_secret(f"{name}-password", settings.password, child, args.rotation.postgres)
+        self.database = database(settings.user, password, settings.database)
+        self.authelia = None
+        if args.authelia:
+            generation = GeneratedSecretArgs(version=args.rotation.authelia)
+            own = GeneratedSecret(f"{name}-authelia-password", generation, child).value
+            self.authelia = database(AUTHELIA, own, AUTHELIA, AUTHELIA)
         self.register_outputs({"volume": self.volume.name})

@@ -15,6 +15,7 @@ from components.image import Image
 from components.naming import qualified
 from components.networks import Network
 from components.postgres import Database
+from components.prefect_credential import PrefectCredential
 from components.service import Port, ServiceArgs, container, http_health, served_by
 from outputs import Outputs
 from providers.connection import PrefectConnection
@@ -32,8 +33,7 @@ class PrefectServerArgs:
     image: Image
     networks: Sequence[Network]
     database: Database
-    auth: pulumi.Output[str]
-    """`user:password` that the API asks for."""
+    credential: PrefectCredential
     result_env: Mapping[str, str]
     host: DockerHost
 
@@ -48,7 +48,7 @@ class PrefectServer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PrefectServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:PrefectServer", name, None, opts)
-        settings, database = args.settings.server, args.database
+        settings, database, auth = args.settings.server, args.database, args.credential.auth
         url = f"{settings.url}/api"
         self.container = container(
             name,
@@ -61,7 +61,7 @@ class PrefectServer(pulumi.ComponentResource):
                 command=[
                     "wait-for",
                     f"{database.host}:{database.port}",
-                    *("prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PORT)),  # noqa: S104  (in its container)
+                    *("prefect-server", "0.0.0.0", str(PORT)),  # noqa: S104  (in its container)
                 ],
                 env={
                     **args.result_env,
@@ -73,7 +73,9 @@ class PrefectServer(pulumi.ComponentResource):
                     "PREFECT_SERVER_DATABASE_NAME": database.database,
                     "PREFECT_SERVER_DATABASE_PASSWORD": database.password,
                     **({"PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_ENABLED": "true"} if database.tls else {}),
-                    "PREFECT_SERVER_API_AUTH_STRING": args.auth,
+                    "PREFECT_SERVER_API_AUTH_STRING": auth,
+                    # Accepted, too: `images/prefect/prefect-server`.
+                    "FORMER_API_AUTH_STRING": args.credential.former,
                     # Relative: the UI works under every name, and through every forward, that leads to it.
                     "PREFECT_UI_API_URL": settings.ui_api_url or "/api",
                     # For the links in alerts.
@@ -93,10 +95,14 @@ class PrefectServer(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.connection = PrefectConnection(server=qualified(name), url=url, auth=args.auth)
+        self.connection = PrefectConnection(server=qualified(name), url=url, auth=auth)
         if args.host.via:
             self.connection["via"] = args.host.via
-        self.outputs = {"prefect_url": settings.url, "prefect_api_url": url, "prefect_api_auth_string": args.auth}
+        self.outputs = {
+            "prefect_url": settings.url,
+            "prefect_api_url": url,
+            "prefect_api_auth_string": args.credential.auth,
+        }
         self._first_block: list[Block] = []
         for block, secret in args.settings.secrets.items():
             # https://docs.prefect.io/v3/concepts/blocks: what `Secret.load(block)` finds.

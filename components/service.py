@@ -166,15 +166,32 @@ def served_by(server: docker.Container) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(depends_on=[server], deleted_with=server)
 
 
-def kept_secret(name: str, given: SecretStr | None, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    """A secret from the settings, else a generated one that stays in state as long as the data it opens.
+@dataclass(frozen=True)
+class KeptSecret:
+    """A secret, and what it was before."""
 
-    It is generated in either case: a protected resource can't leave the program when the setting comes later.
+    value: pulumi.Output[str]
+    former: pulumi.Output[str]
+    """As `value` where there was none."""
+
+
+def rotated_secret(name: str, given: SecretStr | None, opts: pulumi.ResourceOptions, generation: int = 1) -> KeptSecret:
+    """A secret from the settings, else a generated one; it stays in state as long as the data it opens.
+
+    Another generation of a generated one is another secret.
     """
-    generated = GeneratedSecret(
-        name, GeneratedSecretArgs(), pulumi.ResourceOptions.merge(pulumi.ResourceOptions(protect=True), opts)
-    )
-    return pulumi.Output.secret(given.get_secret_value()) if given else generated.value
+    value = pulumi.Output.secret(given.get_secret_value()) if given else None
+    protected = pulumi.ResourceOptions.merge(pulumi.ResourceOptions(protect=True), opts)
+    kept = GeneratedSecret(name, GeneratedSecretArgs(version=generation, given=value), protected)
+    former = pulumi.Output.all(kept.value, kept.former).apply(lambda known: str(known[1] or known[0]))
+    return KeptSecret(value or kept.value, former)
+
+
+def kept_secret(
+    name: str, given: SecretStr | None, opts: pulumi.ResourceOptions, generation: int = 1
+) -> pulumi.Output[str]:
+    """As `rotated_secret`, where the former one is of no use."""
+    return rotated_secret(name, given, opts, generation).value
 
 
 def data_volume(name: str, terms: Mapping[str, str], opts: pulumi.ResourceOptions) -> docker.Volume:

@@ -15,6 +15,7 @@ from typing import Final
 CONTAINER: Final = "docker:index/container:Container"
 IMAGE: Final = "docker:index/remoteImage:RemoteImage"
 VOLUME: Final = "docker:index/volume:Volume"
+ROLE: Final = ":Role"
 GENERATED_SECRET: Final = ":GeneratedSecret"  # noqa: S105  (a type)
 """What the type of a generated secret ends in; its output `value` is the secret."""
 
@@ -145,11 +146,13 @@ def containers_are_bounded(resource: Resource) -> Iterator[str]:
 
 
 def known_secrets(resources: Iterable[Resource]) -> frozenset[str]:
-    """The secrets that resources hold: generated ones, and files that containers read theirs from."""
+    """The secrets that resources hold: generated ones, those of roles, and files that containers read theirs from."""
     found: set[object] = set()
     for resource in resources:
         if resource.type.endswith(GENERATED_SECRET):
             found.add(resource.properties.get("value"))
+        if resource.type.endswith(ROLE):
+            found.add(resource.properties.get("password"))
         if resource.type == CONTAINER:
             files = resource.items("uploads")
             found |= {each.get("content") for each in files if str(each.get("file")).startswith(SECRET_FILES)}

@@ -65,7 +65,7 @@ class PrefectConnection(TypedDict):
 
 
 class EngineConnection(TypedDict):
-    """A Docker engine, for what is done inside a container that is not the stack's."""
+    """A Docker engine, for what is done inside a container."""
 
     server: str
     """Stable name of the engine, e.g. `host`."""

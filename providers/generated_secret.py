@@ -1,4 +1,4 @@
-"""A secret that is made once and lives in the state alone."""
+"""A secret that is made once, and anew on demand, and lives in the state alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, UpdateResult
 
 from providers.base import Declared, DeclaredProvider, Props, Resource, Value, normalised
+from providers.connection import plain
 
 ALPHABET: Final = string.ascii_letters + string.digits
 """Needs no quoting anywhere: URLs, shells, connection strings."""
@@ -33,6 +34,8 @@ class GeneratedSecretArgs(Declared):
     """Letters and digits, 16 to 128 of them."""
     version: int = 1
     """Raise it to have a new secret."""
+    given: pulumi.Input[str] | None = None
+    """One to hold instead of making one, so that it is known as the former one later."""
 
 
 class GeneratedSecretProvider(DeclaredProvider[GeneratedSecretArgs]):
@@ -50,17 +53,22 @@ class GeneratedSecretProvider(DeclaredProvider[GeneratedSecretArgs]):
         return ReadResult(id_, normalised(props))
 
     def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
-        new = normalised(_news)
-        return UpdateResult(new | {"value": self._make(new)})
+        old, new = normalised(_olds), normalised(_news)
+        value = self._make(new)
+        former = old.get("former") if value == old["value"] else old["value"]
+        return UpdateResult(new | normalised({"value": value, "former": former}))
 
     def _make(self, props: Props) -> str:
-        return "".join(secrets.choice(ALPHABET) for _ in range(self.args(props).length))
+        args = self.args(props)
+        return plain(args.given) if args.given else "".join(secrets.choice(ALPHABET) for _ in range(args.length))
 
 
 class GeneratedSecret(Resource, name="GeneratedSecret"):
     """A random secret, e.g. a password; it has no copy outside the state."""
 
     value: pulumi.Output[str]
+    former: pulumi.Output[str | None]
+    """What it was before; None until it is changed for the first time."""
 
     def __init__(
         self, name: str, args: GeneratedSecretArgs | None = None, opts: pulumi.ResourceOptions | None = None
@@ -70,6 +78,6 @@ class GeneratedSecret(Resource, name="GeneratedSecret"):
             name,
             args or GeneratedSecretArgs(),
             opts,
-            secret=("value",),
-            computed=("value",),
+            secret=("given", "value", "former"),
+            computed=("value", "former"),
         )

@@ -34,6 +34,7 @@ from settings.images import ImageSettings, ImageSource
 from settings.model import NAMESPACE, Model, SettingsError
 from settings.proxy import Certificates, ExternalProxySettings, ProxyMode, ProxySettings
 from settings.retention import RetentionSettings
+from settings.rotation import RotationSettings
 from settings.servers import (
     API_USER,
     DaskSettings,
@@ -77,6 +78,7 @@ __all__ = [
     "ProxyMode",
     "ProxySettings",
     "RetentionSettings",
+    "RotationSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",

@@ -17,6 +17,7 @@ from settings.images import ImageSettings, ImageSource
 from settings.model import PORT_MAX, Model, Name
 from settings.proxy import ProxyMode, ProxySettings
 from settings.retention import RetentionSettings
+from settings.rotation import RotationSettings
 from settings.servers import DaskSettings, MinioSettings, Mode, NetworksSettings, PostgresSettings, ServerSettings
 from settings.versions import (
     PROGRAM_LOCK,
@@ -63,6 +64,7 @@ class Settings(Model):
     auth: AuthSettings = AuthSettings()
     backup: BackupSettings = BackupSettings()
     alerts: AlertSettings = AlertSettings()
+    rotation: RotationSettings = RotationSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 import pulumi
 
 from providers.base import Args, Found, Props, Provider, ProviderError, Resource, Value, matching
-from providers.caddy.server import Container, Engine, EngineClient, Said
 from providers.connection import EngineConnection, plain
+from providers.engine import Container, Engine, EngineClient, Said
 
 MARK: Final = "# Managed by Pulumi: "
 """Precedes the mark in the file's first line; it warns who opens it, too."""

@@ -56,15 +56,6 @@ def test_a_changed_block_secret_is_an_update_in_place(env: Environment) -> None:
     assert {name: docker("inspect", "--format", "{{.Id}}", name) for name in env.objects("container")} == containers
 
 
-def test_the_database_password_rotates(env: Environment) -> None:
-    urn = env.urn("GeneratedSecret", "postgres-password")
-    runs = env.http("/flow_runs/count", {})
-    env.pulumi("state", "unprotect", urn, "--yes")
-    env.apply("--replace", urn)
-    env.smoke()
-    assert env.http("/flow_runs/count", {}) > runs > 0
-
-
 def test_another_image_source_is_refused_before_it_meets_the_data(env: Environment) -> None:
     before = env.settings["images"]
     env.write_settings(images={"source": "registry"})

@@ -16,27 +16,27 @@ from toolchain.artefacts import artefact, built
 RECIPES: Final = Path(__file__).parents[2] / "images"
 
 
-def image(name: str) -> str:
-    """Return an image of images/<name> with the artefact of that name; made once for its recipe."""
+def image(name: str, artefact_name: str | None = None) -> str:
+    """Return an image of images/<name>, with an artefact if one is named; made once for its recipe."""
     base = _made("base", "rootfs")
-    return _made(name, name, f"BASE={base}")
+    return _made(name, artefact_name, f"BASE={base}")
 
 
-def _made(name: str, artefact_name: str, *arguments: str) -> str:
-    binary = artefact(artefact_name)
-    if not built(binary):
+def _made(name: str, artefact_name: str | None, *arguments: str) -> str:
+    binary = artefact(artefact_name) if artefact_name else None
+    if binary and not built(binary):
         pytest.fail(
             f"{binary.path} is missing: run `scripts/toolchain {artefact_name}` (about {binary.minutes} minutes)"
         )
     files = sorted(path for path in (RECIPES / name).iterdir() if path.is_file())
-    digest = hashlib.sha256("\0".join([binary.key, *arguments]).encode())
+    digest = hashlib.sha256("\0".join([binary.key if binary else "", *arguments]).encode())
     for file in files:
         digest.update(file.read_bytes())
     repository = f"prefect-environment-tests/{name}"
     reference = f"{repository}:{digest.hexdigest()[:12]}"
     if not docker("image", "ls", "--quiet", reference):
         with tempfile.TemporaryDirectory() as context:
-            for file in [*files, binary.path]:
+            for file in [*files, *([binary.path] if binary else [])]:
                 shutil.copy2(file, context)
             given = [word for argument in arguments for word in ("--build-arg", argument)]
             docker("build", "--quiet", "--tag", reference, *given, context)

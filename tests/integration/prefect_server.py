@@ -19,7 +19,8 @@ from tests.integration.harness import Props
 from tests.integration.ports import free_port
 
 START_SECONDS = 60
-AUTH = "admin:integration-password"
+AUTH, FORMER = "admin:integration-password", "admin:former-password"
+SERVER = Path(__file__).parents[2] / "images" / "prefect" / "prefect-server"
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,25 @@ class RunningPrefect:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPrefect]:
-    """Run `prefect server` on SQLite, without its background services, which would lock the file now and then."""
-    with running_prefect(tmp_path_factory.mktemp("prefect"), "--no-services") as running:
+    """Run the Prefect server without its background services, which would lock SQLite's file now and then."""
+    with running_prefect(tmp_path_factory.mktemp("prefect"), {"PREFECT__SERVER_WEBSERVER_ONLY": "1"}) as running:
         yield running
 
 
 @contextmanager
-def running_prefect(home: Path, *words: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningPrefect]:
-    """Run `prefect server` on SQLite in `home` until the block ends."""
+def running_prefect(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[RunningPrefect]:
+    """Run the Prefect server that the environment runs, on SQLite in `home`, until the block ends."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ui", *words]
-    command = [sys.executable, "-m", "prefect", "server", "start", *options]
+    command = [sys.executable, str(SERVER), "127.0.0.1", str(port)]
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": AUTH,
+        "FORMER_API_AUTH_STRING": FORMER,
+        "PREFECT_SERVER_UI_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         **(settings or {}),
     }

@@ -16,6 +16,12 @@ def value(engine: Engine) -> str:
     return made
 
 
+def former_of(engine: Engine) -> str | None:
+    assert engine.state is not None
+    former: str | None = engine.state.outputs.get("former")
+    return former
+
+
 def program(**changes: object) -> Props:
     return {"length": 32, "version": 1} | changes
 
@@ -29,6 +35,7 @@ def test_it_is_made_once() -> None:
     assert engine.refresh() == "same"
     assert engine.up(program()) == "same"
     assert value(engine) == made
+    assert former_of(engine) is None
     engine.destroy()
 
 
@@ -48,8 +55,25 @@ def test_a_change_makes_a_new_one_in_place(change: Props) -> None:
     assert engine.diff(program(**change)) == (True, [], False)
     assert engine.up(program(**change)) == "update"
     assert value(engine) != made
+    assert former_of(engine) == made
     assert len(value(engine)) == change.get("length", 32)
     assert engine.up(program(**change)) == "same"
+
+
+def test_one_that_is_given_is_held_and_known_as_the_former_one_later() -> None:
+    engine = Engine(GeneratedSecretProvider())
+    engine.up(program())
+    made = value(engine)
+    for given, former in (("first", made), ("second", "first"), ("second", "first")):
+        engine.up(program(given=given))
+        assert value(engine) == given
+        assert former_of(engine) == former
+    # The number changes nothing of it.
+    engine.up(program(given="second", version=2))
+    assert (value(engine), former_of(engine)) == ("second", "first")
+    engine.up(program(version=2))
+    assert re.fullmatch(r"[A-Za-z0-9]{32}", value(engine))
+    assert former_of(engine) == "second"
 
 
 @pytest.mark.parametrize("length", [8, 15, 129, 32.5, "32"])

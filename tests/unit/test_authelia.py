@@ -20,8 +20,16 @@ from components.authelia_config import Configured, configuration, users
 from components.images import Images
 from components.networks import Networks
 from components.postgres import Database, Postgres, PostgresArgs
-from settings import AuthSettings, ImageSettings, NetworksSettings, PostgresSettings, ProxySettings
-from tests.unit.recorder import ROOT, Recorded, is_secret, plain, record, revealed
+from providers.connection import EngineConnection
+from settings import (
+    AuthSettings,
+    ImageSettings,
+    NetworksSettings,
+    PostgresSettings,
+    ProxySettings,
+    RotationSettings,
+)
+from tests.unit.recorder import Recorded, is_secret, plain, record, revealed
 
 pytestmark = pytest.mark.usefixtures("_project")
 BUILT, NEXT, OFFICIAL = (4, 37, 5), (4, 38), (4, 39, 28)
@@ -179,8 +187,10 @@ def declared(settings: AuthSettings, images: Mapping[str, object], *, database: 
     def program() -> None:
         networks = Networks("networks", NetworksSettings())
         made = Images("images", ImageSettings.model_validate(images))
-        server = Postgres("postgres", PostgresArgs(PostgresSettings(), made, networks, authelia=database))
-        Authelia("authelia", AutheliaArgs(settings, PROXY, made, [networks.caddy], server.authelia))
+        engine = EngineConnection(server="host", url="unix:///var/run/docker.sock")
+        args = PostgresArgs(PostgresSettings(), RotationSettings(), made, networks, engine, authelia=database)
+        server = Postgres("postgres", args)
+        Authelia("authelia", AutheliaArgs(settings, 1, PROXY, made, [networks.caddy], server.authelia))
 
     return record(program=program)
 
@@ -261,11 +271,7 @@ def test_a_database_of_its_own() -> None:
     authelia, server = container(resources), container(resources, "postgres")
     joined = {n["name"] for n in revealed(authelia["networksAdvanced"])}
     assert joined == {"prefect-environment-test-caddy-network", "prefect-environment-test-database-network"}
-    assert files(server)["/root/authelia-password"] == files(authelia)["/root/authelia-storage_postgres_password"]
-    assert files(server)["/root/postgres-password"] != files(server)["/root/authelia-password"]
-    # The script goes by the file alone.
-    assert "/root/authelia-password" in (ROOT / "components" / "start_postgres.sh").read_text()
-
-
-def test_a_postgres_without_authelia_has_no_file_for_it() -> None:
-    assert "/root/authelia-password" not in files(container(declared(auth(), {}), "postgres"))
+    [role] = [revealed(r.inputs) for r in resources if r.name == "postgres-authelia"]
+    assert (role["role"], role["database"]) == ("authelia", "authelia")
+    assert role["password"] == files(authelia)["/root/authelia-storage_postgres_password"]
+    assert files(server) == {}

@@ -164,11 +164,14 @@ def test_services_have_health_checks_that_an_edit_replaces(stack: list[Recorded]
             assert resource.delete_before_replace
 
 
-def test_the_postgres_password_is_a_file_that_only_root_reads(stack: list[Recorded]) -> None:
-    postgres = containers(stack)["postgres"]
-    [secret] = [u for u in postgres["uploads"] if u["content"] == "generated-postgres-password"]
-    assert secret["file"] == "/root/postgres-password"
-    assert "generated-postgres-password" not in json.dumps(postgres["envs"])
+def test_a_new_postgres_password_replaces_no_postgres(stack: list[Recorded]) -> None:
+    [role] = [r for r in stack if r.kind == "Role"]
+    assert revealed(role.inputs)["password"] == "generated-postgres-password"
+    assert is_secret(role.inputs["password"])
+    assert "generated-postgres-password" not in json.dumps(containers(stack)["postgres"])
+    [postgres] = [r for r in stack if r.kind == "Container" and r.name == "postgres"]
+    assert postgres.urn in role.depends_on
+    assert role.deleted_with == postgres.urn
 
 
 def test_no_secret_is_sent_in_plain(stack: list[Recorded]) -> None:
@@ -196,6 +199,7 @@ def test_server_environment(stack: list[Recorded]) -> None:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "FORMER_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_SERVER_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_UI_API_URL": "/api",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
@@ -207,7 +211,7 @@ def test_flow_runs_are_kept_for_ever_when_asked() -> None:
     assert server["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "events"
 
 
-@pytest.mark.parametrize("name", ["prefect-cli", "dask-scheduler", "dask-worker-2"])
+@pytest.mark.parametrize("name", ["prefect-cli", "dask-worker-2"])
 def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> None:
     assert env(containers(stack)[name]) == {
         "AWS_MAX_ATTEMPTS": "10",
@@ -220,6 +224,10 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/flow-results",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
+
+
+def test_no_rotation_ends_the_dask_scheduler_and_with_it_all_runs(stack: list[Recorded]) -> None:
+    assert env(containers(stack)["dask-scheduler"]) == {}
 
 
 def test_a_worker_is_a_client_that_looks_often(stack: list[Recorded]) -> None:
@@ -369,9 +377,9 @@ def test_a_secret_in_plain_text_is_refused() -> None:
 
 def test_a_password_from_a_config_secret_is_used_and_stays_secret() -> None:
     resources = record({**BUILD, "postgres": {"password": "hunter2-hunter2"}}, secret=("postgres",))
-    [postgres] = [r for r in resources if r.kind == "Container" and r.name == "postgres"]
-    assert "hunter2-hunter2" in json.dumps(revealed(postgres.inputs["uploads"]))
-    assert any(is_secret(upload["content"]) for upload in postgres.inputs["uploads"])
+    [role] = [r for r in resources if r.kind == "Role"]
+    assert revealed(role.inputs["password"]) == "hunter2-hunter2"
+    assert is_secret(role.inputs["password"])
     server = containers(resources)["prefect-server"]
     assert env(server)["PREFECT_SERVER_DATABASE_PASSWORD"] == "hunter2-hunter2"
 
@@ -407,12 +415,13 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
-    assert len(dynamic) == 23
+    assert len(dynamic) == 24
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"
             continue
-        server = revealed(resource.inputs["connection"])["server"].removeprefix(PREFIX)
+        inputs = revealed(resource.inputs)
+        server = str(inputs.get("container") or inputs["connection"]["server"]).removeprefix(PREFIX)
         assert reaches(resource, serving[server], by_urn), resource.name
         assert resource.deleted_with == serving[server], resource.name
 

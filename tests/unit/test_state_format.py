@@ -22,6 +22,7 @@ FROZEN = {
     "dynamic/minio:PolicyAttachment": "providers.minio.policy_attachment.PolicyAttachment",
     "dynamic/minio:AccessKey": "providers.minio.access_key.AccessKey",
     "dynamic/minio:ObjectTree": "providers.minio.object_tree.ObjectTree",
+    "dynamic/postgres:Role": "providers.postgres.role.Role",
     "dynamic/prefect:Automation": "providers.prefect.automation.Automation",
     "dynamic/prefect:Block": "providers.prefect.block.Block",
     "dynamic/prefect:WorkPool": "providers.prefect.work_pool.WorkPool",

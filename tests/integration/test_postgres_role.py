@@ -1,0 +1,140 @@
+"""Role in a real Postgres, which was made with a password that nobody knows."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from components.postgres import DATA, START
+from providers.postgres.role import RoleProvider
+from tests.e2e.environment import docker, eventually
+from tests.integration.caddy import ENGINE
+from tests.integration.harness import OWNER, Engine, Props, failing, fresh_process
+from tests.integration.images import image
+
+__all__ = ["fresh_process"]
+
+ADMIN = "prefect"
+START_SECONDS = 60
+
+
+@pytest.fixture(scope="module", name="postgres")
+def _postgres() -> Iterator[str]:
+    """The container's name."""
+    name = f"prefect-environment-tests-postgres-{secrets.token_hex(4)}"
+    given = {"POSTGRES_USER": ADMIN, "POSTGRES_DB": ADMIN, "PGDATA": DATA}
+    environment = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
+    docker("run", "--detach", "--name", name, *environment, "--entrypoint", "sh", image("postgres"), "-c", START)
+    try:
+        eventually(
+            lambda: docker("exec", name, "pg_isready", "-h", "127.0.0.1", ok=False).endswith("accepting connections"),
+            START_SECONDS,
+        )
+        yield name
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+def program(postgres: str, password: str, **changes: object) -> Props:
+    inputs = {"connection": ENGINE, "container": postgres, "admin": ADMIN, "role": ADMIN, "password": password}
+    return {"owner": OWNER, "adopt": True} | inputs | changes
+
+
+def query(postgres: str, sql: str) -> str:
+    """Inside, where no password is asked for."""
+    return docker("exec", postgres, "psql", "-XAtw", "-U", ADMIN, "-d", "postgres", "-c", sql)
+
+
+def databases(postgres: str) -> dict[str, tuple[str, str]]:
+    """Name to owner and object id."""
+    rows = query(postgres, "SELECT datname, pg_get_userbyid(datdba), oid FROM pg_database").splitlines()
+    return {name: (owner, oid) for name, owner, oid in (row.split("|") for row in rows)}
+
+
+def lets_in(postgres: str, password: str, role: str = ADMIN, database: str = "postgres") -> bool:
+    """Whether a neighbour signs in with the password."""
+    address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", postgres)
+    environment = ["--env", f"PGPASSWORD={password}"]
+    words = ["psql", "-Xw", "-h", address, "-U", role, "-d", database, "-c", "SELECT 1"]
+    neighbour = ["run", "--rm", *environment, "--entrypoint", words[0], image("postgres"), *words[1:]]
+    return subprocess.run(["docker", *neighbour], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def test_the_role_of_old_data_gets_the_password_and_keeps_it(postgres: str) -> None:
+    first, second = 'it\'s \\ "old"', secrets.token_hex(12)
+    engine = Engine(RoleProvider())
+    assert engine.up(program(postgres, first)) == "create"
+    assert engine.refresh() == "same"
+    assert engine.up(program(postgres, first)) == "same"
+    assert lets_in(postgres, first)
+    assert not lets_in(postgres, second)
+
+    assert engine.diff(program(postgres, second)) == (True, [], False)
+    assert engine.up(program(postgres, second)) == "update"
+    assert lets_in(postgres, second)
+    assert not lets_in(postgres, first)
+
+    query(postgres, f"ALTER ROLE {ADMIN} PASSWORD 'changed by hand'")
+    assert engine.refresh() == "changed"
+    assert engine.up(program(postgres, second)) == "update"
+    assert lets_in(postgres, second)
+
+    engine.destroy()
+    assert lets_in(postgres, second)
+    logs = docker("logs", postgres)
+    assert second not in logs
+    assert first not in logs
+
+
+def test_sessions_go_on_while_the_password_changes(postgres: str) -> None:
+    engine = Engine(RoleProvider())
+    engine.up(program(postgres, secrets.token_hex(12)))
+    words = ["docker", "exec", "--interactive", postgres, "psql", "-XAtw", "-U", ADMIN, "-d", "postgres"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdin
+        assert session.stdout
+        session.stdin.write("SELECT 'before';\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "before\n"
+        assert engine.up(program(postgres, secrets.token_hex(12))) == "update"
+        assert session.communicate("SELECT 'after';\n", timeout=20)[0] == "after\n"
+
+
+def test_a_database_of_its_own_is_made_once(postgres: str) -> None:
+    role, password = f"role_{secrets.token_hex(4)}", secrets.token_hex(12)
+    own = program(postgres, password, role=role, database=role)
+    engine = Engine(RoleProvider())
+    assert engine.up(own) == "create"
+    assert lets_in(postgres, password, role, role)
+    made = databases(postgres)[role]
+    assert made[0] == role
+    assert role not in query(postgres, "SELECT rolname FROM pg_roles WHERE rolsuper").splitlines()
+    assert engine.refresh() == "same"
+
+    # Taken over, as after a `down`.
+    engine.destroy()
+    again = Engine(RoleProvider())
+    assert again.up(own) == "create"
+    assert databases(postgres)[role] == made
+
+    query(postgres, f"DROP DATABASE {role}")
+    assert again.refresh() == "changed"
+    assert again.up(own) == "update"
+    query(postgres, f"DROP DATABASE {role}")
+    query(postgres, f"DROP ROLE {role}")
+    assert again.refresh() == "gone"
+
+
+def test_what_keeps_it_from_being_made_is_told_without_the_password(postgres: str) -> None:
+    password = secrets.token_hex(12)
+    create = RoleProvider().create
+    assert "no such container" in failing(lambda: create(program(f"{postgres}-not", password)), password)
+    assert "nobody is not let in" in failing(lambda: create(program(postgres, password, admin="nobody")), password)
+    docker("pause", postgres)
+    try:
+        assert "is paused" in failing(lambda: create(program(postgres, password)), password)
+    finally:
+        docker("unpause", postgres)
