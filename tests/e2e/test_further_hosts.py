@@ -21,7 +21,7 @@ from minio import Minio, MinioAdmin
 from minio.credentials.providers import StaticProvider
 
 from tests.e2e.certificates import certificates
-from tests.e2e.environment import NAMESPACE, ROOT, Environment, clone_and_home, docker, shipped
+from tests.e2e.environment import NAMESPACE, ROOT, Environment, clone_and_home, docker, eventually, shipped
 from tests.e2e.hosts import Host, hosts, scanned
 
 pytestmark = pytest.mark.xdist_group("further")
@@ -179,6 +179,14 @@ def _theirs(site: Site) -> Theirs:
     )
     pool = urllib3.PoolManager(ca_certs=str(site.certificates / "ca.crt"))
     endpoint, root = f"{address}:{STORE_PORT}", ("their-root", "their-root-password")
+
+    def answers() -> bool:
+        try:
+            return pool.request("GET", f"https://{endpoint}/minio/health/live", retries=False).status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    eventually(answers, 30)
     s3 = Minio(endpoint, *root, http_client=pool)
     admin = MinioAdmin(endpoint=endpoint, credentials=StaticProvider(*root), http_client=pool)
     s3.make_bucket(BUCKET)
