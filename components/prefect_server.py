@@ -20,7 +20,9 @@ from components.service import Port, ServiceArgs, container, http_health, served
 from outputs import Outputs
 from providers.connection import PrefectConnection
 from providers.prefect.block import Block, BlockArgs
+from providers.version_contract import VersionContract, VersionContractArgs
 from settings import ServerSettings, Settings
+from settings.versions import SERVER_LOCK, locked
 
 PORT: Final = 4200
 
@@ -50,6 +52,13 @@ class PrefectServer(pulumi.ComponentResource):
         super().__init__("prefect-environment:index:PrefectServer", name, None, opts)
         settings, database, auth = args.settings.server, args.database, args.credential.auth
         url = f"{settings.url}/api"
+        VersionContract(
+            f"{name}-version",
+            VersionContractArgs(
+                {"Prefect": locked(SERVER_LOCK)["prefect"]}, f"the database {database.database} of {qualified(name)}"
+            ),
+            pulumi.ResourceOptions(parent=self, protect=args.settings.has_postgres),
+        )
         self.container = container(
             name,
             ServiceArgs(

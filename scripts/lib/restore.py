@@ -60,6 +60,7 @@ def bring_back(ready: Ready, box: Box, chosen: Snapshot, *, exact: bool) -> Snap
             box.do("restore", chosen.id, *(["exact"] if exact else []))
             if not known:
                 # Started as it is, a server of a newer version would make the database that version's again.
+                versions.forget(stack)
                 say(f"\npulumi up: stack {stack.name}")
                 update(applied, "up", *options, yes=True)
     with _way_back(stack.name, before):

@@ -4,10 +4,12 @@ import re
 
 from scripts.lib.paths import ROOT
 from scripts.lib.setup import Ready
-from scripts.lib.stacks import PROJECT
+from scripts.lib.stacks import PROJECT, Stack, resources
 from scripts.lib.ui import Failure
 
 LOCK = ROOT / "images" / "prefect" / "requirements.txt"
+CONTRACT = "pulumi-python:dynamic:VersionContract"
+"""Refuses an older version than the one that the state has for the database."""
 ASK = "from importlib.metadata import version; print(version('prefect'))"
 
 
@@ -30,3 +32,9 @@ def running(ready: Ready) -> str | None:
         return ready.engines[0].docker("exec", server(ready.stack), "python", "-c", ASK).strip()
     except Failure:
         return None
+
+
+def forget(stack: Stack) -> None:
+    """Let the next `up` agree on a version anew: the database is another one."""
+    for contract in resources(stack.deployment(), CONTRACT):
+        stack.pulumi("state", "delete", contract["urn"], "--force", "--yes")

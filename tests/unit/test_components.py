@@ -415,7 +415,7 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     by_urn = {r.urn: r for r in stack}
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
-    assert len(dynamic) == 24
+    assert len(dynamic) == 25
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"

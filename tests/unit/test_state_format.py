@@ -13,6 +13,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 FROZEN = {
     "dynamic:DataContract": "providers.data_contract.DataContract",
     "dynamic:HostContract": "providers.host_contract.HostContract",
+    "dynamic:VersionContract": "providers.version_contract.VersionContract",
     "dynamic:GeneratedSecret": "providers.generated_secret.GeneratedSecret",
     "dynamic/caddy:SiteFile": "providers.caddy.site_file.SiteFile",
     "dynamic/minio:Bucket": "providers.minio.bucket.Bucket",
