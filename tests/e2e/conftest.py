@@ -41,7 +41,7 @@ class FirstUp:
 @pytest.fixture(scope="session")
 def first_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstUp]:
     """An environment made by one command; tests that change it leave it converged and greeting."""
-    for env in environment(tmp_path_factory.mktemp("first"), "e2e", 100):
+    for env in environment(tmp_path_factory.mktemp("first"), "e2e", 100, dask=None):
         SHARED["first"] = env
         yield FirstUp(env, env.up())
 
@@ -63,9 +63,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
 def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """A stack behind a Caddy, for what is done to one from the second week on; who changes it leaves it as it was."""
     door = {"mode": "managed", "domain": "lived-in.test", "certificates": "internal", "address": "127.0.0.79"}
-    for env in environment(
-        tmp_path_factory.mktemp("lived-in"), "lived-in", 2600, profiles={"cli": False}, dask={"workers": 1}, proxy=door
-    ):
+    for env in environment(tmp_path_factory.mktemp("lived-in"), "lived-in", 2600, profiles={"cli": False}, proxy=door):
         SHARED["lived-in"] = env
         env.up()
         yield env

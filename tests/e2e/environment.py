@@ -294,10 +294,13 @@ def shipped(root: Path, stack: str) -> dict[str, Any]:
 
 
 def environment(directory: Path, stack: str, offset: int, **settings: Any) -> Iterator[Environment]:
-    """An environment with the shipped greetings flow, on a clean host; whatever is left of it at the end is removed."""
+    """An environment with the shipped greetings flow, on a clean host; whatever is left of it at the end is removed.
+
+    It has one Dask worker, unless the settings say otherwise (None: as it ships); the start of each is seconds of work.
+    """
     root, home = clone_and_home(directory)
     env = Environment(root, stack, home, shipped(root, "dev-mirror"))
-    env.write_settings(port_offset=offset, **settings)
+    env.write_settings(**{"port_offset": offset, "dask": {"workers": 1}, **settings})
     remove_all(env)  # What a run that was killed has left: its state is gone, so nothing of it is of use.
     try:
         yield env

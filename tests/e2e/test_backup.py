@@ -53,7 +53,6 @@ def _received() -> Iterator[Posts]:
 def _env(tmp_path_factory: pytest.TempPathFactory, target: Path, received: Posts) -> Iterator[Environment]:
     settings: dict[str, Any] = {
         "profiles": {"cli": False},
-        "dask": {"workers": 1},
         "backup": {"mode": "managed", "directory": str(target), "keep": KEEP},
         "alerts": {"patience_seconds": 10},
     }
