@@ -79,7 +79,7 @@ def test_no_change_is_what_was_expected(env: Environment) -> None:
     done = preview(env, "--expect-no-changes")
     assert done.code == 0, done.text
     assert done.text.rstrip().endswith(f"stack {env.stack}: no changes")
-    with changed(env, server={"memory_mb": 1100}):
+    with changed(env, minio={"memory_mb": 1100}):
         done = preview(env, "--expect-no-changes")
     assert done.code == 7, done.text
     assert "changes where none were expected: 1 to update" in done.text

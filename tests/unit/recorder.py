@@ -15,6 +15,7 @@ import pulumi
 from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
 from settings import NAMESPACE
@@ -100,6 +101,8 @@ def record(
     async def under_mocks() -> None:
         # Within the loop: the outputs that it makes belong to it.
         mocks.set_mocks(_Mocks(), project=NAMESPACE, stack=stack, preview=False, monitor=_Monitor(seen))
+        # Mocks leave one set of outputs to all runs, and what one leaves undone the next would wait for, for ever.
+        SETTINGS.outputs = set()
         pulumi.runtime.set_all_config(
             {f"{NAMESPACE}:{key}": json.dumps(value) for key, value in (settings or {}).items()},
             [f"{NAMESPACE}:{key}" for key in secret],
