@@ -1,7 +1,5 @@
 """The environment, as a table of contents: settings in, components out; each part is a file of components/."""
 
-from collections.abc import Sequence
-
 from components.alerts import Alerts, AlertsArgs
 from components.backup import Backup, BackupArgs
 from components.dask import Dask, DaskArgs
@@ -27,48 +25,37 @@ from outputs import Outputs, export
 from settings import load
 
 settings = load()
-on, rotation = settings.profiles, settings.rotation
+on = settings.profiles
 outputs: Outputs = {}
 host_args = DockerHostArgs(settings.host, settings.shared_address, data_directory=settings.minio.data_directory)
 first_host = DockerHost("host", host_args)
 host = first_host.options
 networks = Networks("networks", settings.networks, host)
 images = Images("images", settings.images, host)
-everywhere = [networks.prefect, networks.caddy, networks.minio, networks.dask]
-flow_networks = [networks.prefect, networks.dask, networks.minio]
-sites: dict[str | None, Site] = {None: Site(None, first_host, images, flow_networks, networks.dask)}
+sites: dict[str | None, Site] = {None: Site(None, first_host, images, networks.flows, networks.dask)}
 sites |= {name: FurtherHost(name, each, settings.images).site for name, each in settings.hosts.items()}
 results = result_env(RESULT_BLOCK if on.minio else None)
 at = addresses(settings, networks)
-credential = PrefectCredential("prefect-credential", settings.server, rotation.api)
+credential = PrefectCredential("prefect-credential", settings.server, settings.rotation.api)
 flow_env = client_env(settings, at, credential.auth) | results
 worker_settings = settings.all_workers()
 
 if on.minio:
-    store = (
-        ExternalMinio("minio", settings.minio.external, settings.images)
-        if settings.minio.external
-        else Minio("minio", MinioArgs(settings.minio, rotation.minio_root, images, everywhere, first_host), host)
-    )
-    storage_args = FlowStorageArgs(settings.minio, settings.retention, rotation.minio_key, store, at.s3)
-    storage = FlowStorage("storage", storage_args, host)
+    theirs = settings.minio.external
+    minio_args = MinioArgs(settings, images, networks.served, first_host)
+    store = ExternalMinio("minio", theirs, settings.images) if theirs else Minio("minio", minio_args, host)
+    storage = FlowStorage("storage", FlowStorageArgs(settings, store, at.s3), host)
     outputs |= store.outputs | storage.outputs
 
 if on.orion:
-    postgres_args = PostgresArgs(
-        settings.postgres, rotation, images, networks, first_host.engine, settings.auth.in_postgres
-    )
-    postgres = (
-        ExternalPostgres("postgres", settings.postgres.external)
-        if settings.postgres.external
-        else Postgres("postgres", postgres_args, host)
-    )
-    server_args = PrefectServerArgs(
-        settings, images.prefect, everywhere, postgres.database, credential, results, first_host
-    )
+    elsewhere = settings.postgres.external
+    postgres_args = PostgresArgs(settings, images, networks, first_host.engine)
+    postgres = ExternalPostgres("postgres", elsewhere) if elsewhere else Postgres("postgres", postgres_args, host)
+    database = postgres.database
+    server_args = PrefectServerArgs(settings, images, networks.served, database, credential, results, first_host)
     server = PrefectServer("prefect-server", server_args, host)
     outputs |= server.outputs
-    gateway_args = PrefectGatewayArgs(settings.server, images.prefect, networks, flow_networks, server, first_host)
+    gateway_args = PrefectGatewayArgs(settings.server, images.prefect, networks, server, first_host)
     PrefectGateway("prefect-api", gateway_args, host)
     if on.minio:
         storage.blocks(server)
@@ -94,21 +81,19 @@ if on.orion:
     ]
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
 
-backup = None
+backup = front_door = None
 if settings.backup.on:
     saved = postgres.database if on.orion else None, storage if on.minio else None
     backup = Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host)
     outputs |= backup.outputs
 
-doors: Sequence[str] = ()
 if settings.proxy.serves:
-    database = postgres.authelia if on.orion else None
+    users = postgres.authelia if on.orion else None
     served = [*([server] if on.orion else []), *([store] if on.minio else [])]
-    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, database, served)
+    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, users, served)
     front_door = FrontDoor("front-door", door_args, host)
-    doors = front_door.hosts
     outputs |= front_door.outputs
 
 if settings.alerts.on:
-    Alerts("alerts", AlertsArgs(settings, images, networks, server, backup, doors), host)
+    Alerts("alerts", AlertsArgs(settings, images, networks, server, backup, front_door), host)
 export(outputs)

@@ -13,6 +13,7 @@ import pulumi_docker as docker
 
 from components import prefect_server
 from components.backup import WORK, Backup
+from components.front_door import FrontDoor
 from components.images import Images
 from components.naming import qualified
 from components.networks import Networks
@@ -48,8 +49,7 @@ class AlertsArgs:
     networks: Networks
     server: PrefectServer
     backup: Backup | None
-    doors: Sequence[str]
-    """Names that the front door has certificates for."""
+    front_door: FrontDoor | None
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Alerts(pulumi.ComponentResource):
             if directory:
                 read_only[path] = disks[path] = directory.as_posix()
         secrets = SecretFile(NAME, pulumi.Output.json_dumps({"token": token, **_secrets(settings.alerts)}))
-        networks = [args.networks.prefect, *([args.networks.caddy] if args.doors else [])]
+        networks = [args.networks.prefect, *([args.networks.caddy] if args.front_door else [])]
         return container(
             NAME,
             ServiceArgs(
@@ -219,7 +219,7 @@ def _configuration(args: AlertsArgs, disks: Mapping[str, str]) -> str:
         # Another's Caddy is asked as everybody asks it.
         "doors": [
             {"host": host, "address": qualified("caddy") if managed else host, "port": proxy.https_port}
-            for host in args.doors
+            for host in (args.front_door.hosts if args.front_door else ())
         ],
         "disks": disks,
         "backup": WORK if args.backup else None,

@@ -21,7 +21,7 @@ from providers.minio.policy import Policy, PolicyArgs
 from providers.minio.policy_attachment import PolicyAttachment, PolicyAttachmentArgs
 from providers.minio.user import User, UserArgs
 from providers.prefect.block import Block
-from settings import MinioSettings, RetentionSettings
+from settings import Settings
 
 BLOCK_TYPE: Final = "remote-file-system"
 BLOCK: Final = "dask-block"
@@ -35,10 +35,7 @@ RESULTS: Final = "_results"
 class FlowStorageArgs:
     """What the storage of flows needs."""
 
-    settings: MinioSettings
-    retention: RetentionSettings
-    generation: int
-    """Of the access key."""
+    settings: Settings
     store: Minio | ExternalMinio
     endpoint: str
     """URL of the S3 API as what runs flows reaches it."""
@@ -72,7 +69,7 @@ class FlowStorage(pulumi.ComponentResource):
     def __init__(self, name: str, args: FlowStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:FlowStorage", name, None, opts)
         self._args = args
-        self.bucket, self.endpoint = args.settings.bucket, args.endpoint
+        self.bucket, self.endpoint = args.settings.minio.bucket, args.endpoint
         self._bucket: list[Bucket] = []
         self.connection = args.store.connection
         if isinstance(args.store, Minio):
@@ -84,12 +81,11 @@ class FlowStorage(pulumi.ComponentResource):
         self.register_outputs({"bucket": self.bucket})
 
     def _own_key(self, minio: Minio) -> Key:
-        settings = self._args.settings
+        settings, generation = self._args.settings.minio, self._args.settings.rotation.minio_key
         in_minio = pulumi.ResourceOptions.merge(served_by(minio.container), pulumi.ResourceOptions(parent=self))
         bucket, user_name, adopt = settings.bucket, settings.user, settings.adopt
         # Kept through a `down`, as MinIO's volume is that knows the user.
         child = pulumi.ResourceOptions(parent=self)
-        generation = self._args.generation
         user_secret = kept_secret(f"{user_name}-secret", None, child, generation)
         key_secret = rotated_secret(f"{user_name}-key-secret", None, child, generation)
         self._bucket = [Bucket(bucket, BucketArgs(minio.connection, bucket=bucket, adopt=adopt), in_minio)]
@@ -103,7 +99,7 @@ class FlowStorage(pulumi.ComponentResource):
                 bucket=bucket,
                 rule=f"{LABEL}.results",
                 prefix=f"{RESULTS}/",
-                days=self._args.retention.results_days,
+                days=self._args.settings.retention.results_days,
                 # One of this id that is there already was left by the stack when it was taken down.
                 adopt=True,
             ),

@@ -25,7 +25,7 @@ from components.service import (
 )
 from outputs import Outputs
 from providers.connection import MinioConnection
-from settings import MinioSettings
+from settings import Settings
 
 API_PORT: Final = 9000
 CONSOLE_PORT: Final = 9001
@@ -36,9 +36,7 @@ DATA: Final = "/data"
 class MinioArgs:
     """What a MinIO server needs."""
 
-    settings: MinioSettings
-    generation: int
-    """Of the administrator's password."""
+    settings: Settings
     images: Images
     networks: Sequence[Network]
     host: DockerHost
@@ -55,8 +53,8 @@ class Minio(pulumi.ComponentResource):
     def __init__(self, name: str, args: MinioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Minio", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        settings = args.settings
-        root_password = kept_secret(f"{name}-root-password", settings.root_password, child, args.generation)
+        settings, generation = args.settings.minio, args.settings.rotation.minio_root
+        root_password = kept_secret(f"{name}-root-password", settings.root_password, child, generation)
         user_file = SecretFile("minio-root-user", settings.root_user)
         password_file = SecretFile("minio-root-password", root_password)
         public = {

@@ -39,6 +39,16 @@ class Networks(pulumi.ComponentResource):
         self.dask = self._network("dask", args)
         self.register_outputs({})
 
+    @property
+    def flows(self) -> list[Network]:
+        """What runs flows joins these: the API, Dask and the store are on them."""
+        return [self.prefect, self.dask, self.minio]
+
+    @property
+    def served(self) -> list[Network]:
+        """The servers that people and flows use join these."""
+        return [self.prefect, self.caddy, self.minio, self.dask]
+
     @cached_property
     def database(self) -> Network:
         """The database's network: nothing in it needs the outside, and nothing outside needs it."""

@@ -16,7 +16,7 @@ from components.service import ServiceArgs, container, data_volume, kept_secret,
 from providers.connection import EngineConnection
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from providers.postgres.role import Role, RoleArgs
-from settings import PostgresSettings, RotationSettings
+from settings import Settings
 
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
@@ -45,14 +45,11 @@ class Database:
 class PostgresArgs:
     """What a Postgres needs."""
 
-    settings: PostgresSettings
-    rotation: RotationSettings
+    settings: Settings
     images: Images
     networks: Networks
     engine: EngineConnection
     """Of the host that it runs on."""
-    authelia: bool = False
-    """Whether Authelia has a database in it."""
 
 
 class Postgres(pulumi.ComponentResource):
@@ -67,7 +64,7 @@ class Postgres(pulumi.ComponentResource):
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Postgres", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        settings = args.settings
+        settings, rotation = args.settings.postgres, args.settings.rotation
         terms = {
             "images.source": args.images.settings.source.value,
             "Postgres major version": args.images.settings.postgres_major,
@@ -111,11 +108,11 @@ class Postgres(pulumi.ComponentResource):
             )
             return Database(name, PORT, database, user, password, tls=False, networks=[args.networks.database])
 
-        password = kept_secret(f"{name}-password", settings.password, child, args.rotation.postgres)
+        password = kept_secret(f"{name}-password", settings.password, child, rotation.postgres)
         self.database = database(settings.user, password, settings.database)
         self.authelia = None
-        if args.authelia:
-            generation = GeneratedSecretArgs(version=args.rotation.authelia)
+        if args.settings.auth.in_postgres:
+            generation = GeneratedSecretArgs(version=rotation.authelia)
             own = GeneratedSecret(f"{name}-authelia-password", generation, child).value
             self.authelia = database(AUTHELIA, own, AUTHELIA, AUTHELIA)
         self.register_outputs({"volume": self.volume.name})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,7 @@ import pulumi
 from components import prefect_server
 from components.docker_host import DockerHost
 from components.image import Image
-from components.networks import Network, Networks
+from components.networks import Networks
 from components.prefect_server import PrefectServer
 from components.service import Port, ServiceArgs, container
 from settings import ServerSettings
@@ -27,8 +26,6 @@ class PrefectGatewayArgs:
     settings: ServerSettings
     image: Image
     networks: Networks
-    flow_networks: Sequence[Network]
-    """What runs flows is on these, and the server, too."""
     server: PrefectServer
     host: DockerHost
 
@@ -46,7 +43,7 @@ class PrefectGateway(pulumi.ComponentResource):
             name,
             ServiceArgs(
                 image=args.image.image_id,
-                networks=args.flow_networks,
+                networks=args.networks.flows,
                 alias=name,
                 memory_mb=args.settings.memory_mb,
                 memory_setting="server.memory_mb",

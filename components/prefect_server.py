@@ -11,7 +11,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.docker_host import DockerHost
-from components.image import Image
+from components.images import Images
 from components.naming import qualified
 from components.networks import Network
 from components.postgres import Database
@@ -32,7 +32,7 @@ class PrefectServerArgs:
     """What a Prefect server needs."""
 
     settings: Settings
-    image: Image
+    images: Images
     networks: Sequence[Network]
     database: Database
     credential: PrefectCredential
@@ -62,7 +62,7 @@ class PrefectServer(pulumi.ComponentResource):
         self.container = container(
             name,
             ServiceArgs(
-                image=args.image.image_id,
+                image=args.images.prefect.image_id,
                 networks=[*args.networks, *database.networks],
                 alias=name,
                 memory_mb=settings.memory_mb,

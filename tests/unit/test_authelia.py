@@ -25,9 +25,8 @@ from settings import (
     AuthSettings,
     ImageSettings,
     NetworksSettings,
-    PostgresSettings,
     ProxySettings,
-    RotationSettings,
+    Settings,
 )
 from tests.unit.recorder import Recorded, is_secret, plain, record, revealed
 
@@ -181,14 +180,14 @@ def test_the_configuration_holds_no_secret(version: tuple[int, ...]) -> None:
     assert HASH not in text
 
 
-def declared(settings: AuthSettings, images: Mapping[str, object], *, database: bool = False) -> list[Recorded]:
+def declared(settings: AuthSettings, images: Mapping[str, object]) -> list[Recorded]:
     """An Authelia, and the Postgres of its stack."""
 
     def program() -> None:
         networks = Networks("networks", NetworksSettings())
         made = Images("images", ImageSettings.model_validate(images))
         engine = EngineConnection(server="host", url="unix:///var/run/docker.sock")
-        args = PostgresArgs(PostgresSettings(), RotationSettings(), made, networks, engine, authelia=database)
+        args = PostgresArgs(Settings.model_construct(auth=settings), made, networks, engine)
         server = Postgres("postgres", args)
         Authelia("authelia", AutheliaArgs(settings, 1, PROXY, made, [networks.caddy], server.authelia))
 
@@ -212,7 +211,7 @@ def env(of: Mapping[str, Any]) -> dict[str, str]:
     [({"source": "build"}, {"AUTHELIA_JWT_SECRET_FILE"}), ({}, set())],
 )
 def test_secrets_are_files(images: Mapping[str, object], own: set[str]) -> None:
-    authelia = container(declared(auth(smtp=SMTP), images, database=True))
+    authelia = container(declared(auth(smtp=SMTP, storage="postgres"), images))
     variables, given = env(authelia), files(authelia)
     assert variables.keys() == own | {
         "AUTHELIA_SESSION_SECRET_FILE",
@@ -267,7 +266,7 @@ def test_what_its_data_needs_is_kept() -> None:
 
 
 def test_a_database_of_its_own() -> None:
-    resources = declared(auth(storage="postgres"), {}, database=True)
+    resources = declared(auth(storage="postgres"), {})
     authelia, server = container(resources), container(resources, "postgres")
     joined = {n["name"] for n in revealed(authelia["networksAdvanced"])}
     assert joined == {"prefect-environment-test-caddy-network", "prefect-environment-test-database-network"}

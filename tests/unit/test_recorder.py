@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pulumi
 import pytest
@@ -13,12 +14,11 @@ from tests.unit.recorder import record
 
 @pytest.mark.timeout(20)
 def test_a_run_waits_for_nobody_elses_outputs() -> None:
-    async def left_undone() -> None:
-        SETTINGS.outputs.add(asyncio.get_running_loop().create_future())
-
-    asyncio.run(left_undone())
-    [future] = SETTINGS.outputs
+    loop = asyncio.new_event_loop()
+    never = cast("asyncio.Task[object]", loop.create_future())
+    SETTINGS.outputs.add(never)
     try:
         assert [each.name for each in record(program=lambda: pulumi.export("answer", pulumi.Output.from_input(42)))]
     finally:
-        SETTINGS.outputs.discard(future)
+        SETTINGS.outputs.discard(never)
+        loop.close()
