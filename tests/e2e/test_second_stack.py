@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.flow_storage import RESULTS
 from tests.e2e.environment import Environment, docker, environment, eventually, kill_with_pulumi
 
 pytestmark = pytest.mark.xdist_group("second")
@@ -66,9 +67,9 @@ def test_a_stack_with_pulled_images_lives_beside_it_and_goes(
 def test_root_rotates_while_a_bucket_is_removed(second: Environment) -> None:
     """The removed bucket is deleted with the credentials of now, not with those that it was made with."""
     client = second.minio()
-    for result in client.list_objects("flows"):
-        if not result.is_dir:  # Code is the stack's to remove; what runs left there is not, and keeps a bucket.
-            client.remove_object("flows", result.object_name or "")
+    # Code is the stack's to remove; what runs left there is not, and keeps a bucket.
+    for result in client.list_objects("flows", prefix=f"{RESULTS}/", recursive=True):
+        client.remove_object("flows", result.object_name or "")
     urn = second.urn("GeneratedSecret", "minio-root-password")
     second.pulumi("state", "unprotect", urn, "--yes")
     second.write_settings(minio={"bucket": "flows-two"})

@@ -93,7 +93,7 @@ def running_caddy(
     caddy.caddyfile.write_text(f"{{\n\tauto_https off\n\t{options}\n}}\n{caddy.site(THEIRS, 'theirs')}{line}")
     docker(
         *("run", "--detach", "--name", caddy.container, "--publish", f"127.0.0.1:{caddy.port}:{caddy.port}"),
-        *("--volume", mount.format(directory=directory), *words, image("caddy", "caddy")),
+        *("--volume", mount.format(directory=directory), *words, image("caddy")),
     )
     try:
         caddy.wait()

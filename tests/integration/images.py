@@ -11,15 +11,15 @@ from typing import Final
 import pytest
 
 from tests.e2e.environment import docker
-from toolchain.artefacts import artefact, built
+from toolchain.artefacts import NAMES, artefact, built
 
 RECIPES: Final = Path(__file__).parents[2] / "images"
 
 
-def image(name: str, artefact_name: str | None = None) -> str:
-    """Return an image of images/<name>, with an artefact if one is named; made once for its recipe."""
+def image(name: str) -> str:
+    """Return an image of images/<name>, with the artefact of that name where there is one; made once for its recipe."""
     base = _made("base", "rootfs")
-    return _made(name, artefact_name, f"BASE={base}")
+    return _made(name, name if name in NAMES else None, f"BASE={base}")
 
 
 def _made(name: str, artefact_name: str | None, *arguments: str) -> str:
