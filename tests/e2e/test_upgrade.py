@@ -37,11 +37,18 @@ def older(env: Environment) -> None:
             )
             assert count == 1, (lock, package)
         (env.root / lock).write_text(text)
+    set_up(env)
 
 
 def newer(env: Environment) -> None:
     for lock in LOCKS:
         (env.root / lock).write_text((ROOT / lock).read_text())
+    set_up(env)
+
+
+def set_up(env: Environment) -> None:
+    """Install what the clone's locks have: the program is a client of the server, and a newer one asks for more."""
+    env.run("scripts/setup", "--yes", "--stack", env.stack)
 
 
 def version(env: Environment) -> str:
