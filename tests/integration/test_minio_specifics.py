@@ -25,6 +25,7 @@ from providers.minio.object_tree import ObjectTreeProvider, tree
 from providers.minio.policy import PolicyProvider, canonical
 from providers.minio.policy_attachment import PolicyAttachmentProvider
 from providers.minio.user import UserProvider
+from tests.e2e.environment import eventually
 from tests.integration.conftest import RunningMinio, running_minio
 from tests.integration.harness import OWNER, Engine, Props, failing
 
@@ -309,7 +310,7 @@ def test_root_is_rotated_and_a_bucket_goes_in_one_up(
         connection = {**before.connection, "secret_key": "second-password"}
         assert other.up(program(before, bucket=f"{name}-2", connection=connection)) == "update"
         engine.destroy()
-        (after,) = late
+        [after] = eventually(lambda: late, 30)
         assert not after.s3.bucket_exists(bucket_name=name)
         assert after.s3.bucket_exists(bucket_name=f"{name}-2")
     finally:
