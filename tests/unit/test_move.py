@@ -15,6 +15,7 @@ from scripts.lib.backup import Snapshot
 from scripts.lib.engine import Engine
 from scripts.lib.setup import Ready
 from scripts.lib.ui import Failure
+from tests.unit.steps import Steps
 
 ALL = [
     "up new without workers",
@@ -29,17 +30,8 @@ ALL = [
 
 
 @dataclass
-class FakeRunner:
-    """Stands in for all that does something to a stack."""
-
-    fails_at: str = ""
-    error: BaseException = field(default_factory=lambda: Failure("it broke"))
-    steps: list[str] = field(default_factory=list)
-
-    def note(self, step: str) -> None:
-        self.steps.append(step)
-        if step == self.fails_at:
-            raise self.error
+class FakeRunner(Steps):
+    """Stands in for what moves a stack."""
 
     def patch(self, patch: pytest.MonkeyPatch) -> None:
         runner = self

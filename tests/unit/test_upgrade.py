@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -18,24 +18,17 @@ from scripts.lib.stacks import Stack
 from scripts.lib.ui import Failure
 from scripts.lib.up import IMAGE
 from settings.versions import SERVER_LOCK, locked
+from tests.unit.steps import Steps
 
 ALL = ["images", "stop", "backup", "migrate", "up", "smoke", "ending"]
 PASSWORD = "of-the-database"
 
 
 @dataclass
-class FakeRunner:
-    """Stands in for all that does something to a stack."""
+class FakeRunner(Steps):
+    """Stands in for what upgrades a stack."""
 
-    fails_at: str = ""
-    error: BaseException = field(default_factory=lambda: Failure("it broke"))
     running: str | None = "3.7.4"
-    steps: list[str] = field(default_factory=list)
-
-    def note(self, step: str) -> None:
-        self.steps.append(step)
-        if step == self.fails_at:
-            raise self.error
 
     def patch(self, patch: pytest.MonkeyPatch) -> None:
         runner = self
