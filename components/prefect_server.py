@@ -107,11 +107,7 @@ class PrefectServer(pulumi.ComponentResource):
         self.connection = PrefectConnection(server=qualified(name), url=url, auth=auth)
         if args.host.via:
             self.connection["via"] = args.host.via
-        self.outputs = {
-            "prefect_url": settings.url,
-            "prefect_api_url": url,
-            "prefect_api_auth_string": args.credential.auth,
-        }
+        self.outputs = {"prefect_url": settings.url, "prefect_api_url": url, "prefect_api_auth_string": auth}
         self._first_block: list[Block] = []
         for block, secret in args.settings.secrets.items():
             # https://docs.prefect.io/v3/concepts/blocks: what `Secret.load(block)` finds.

@@ -16,8 +16,10 @@ import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from components.flow_storage import BLOCK, BLOCK_TYPE
-from providers.base import ProviderError
+from providers.base import ArgsT, Provider, ProviderError
 from providers.connection import (
+    ClientT,
+    ConnectionT,
     CredentialsError,
     MinioConnection,
     PrefectConnection,
@@ -129,14 +131,14 @@ def deploy(directory: Path, *, force: bool) -> int:
         servers.store, bucket=bucket, prefix=f"{DEPLOYED}/{project.name}", source=str(project.directory)
     ).filled(tree(project.directory))
     with step("upload") as shown:
-        _with_store(servers, bucket, lambda client: _upload(client, code))
+        _with_store(servers, bucket, lambda client: _bring(client, ObjectTreeProvider(), code))
         shown.note = f"{len(code.files)} files to s3://{bucket}/{code.object_prefix}"
     for args, owner in zip(wanted, owners, strict=True):
         ready = replace(
             args, owner=owner, pull_steps=pull_steps(code.object_prefix), content_hash=Path(code.object_prefix).name
         )
         with step(_id(args)) as shown:
-            _with_prefect(servers, partial(_register, args=ready))
+            _with_prefect(servers, partial(_bring, provider=DeploymentProvider(), args=ready))
             shown.note = f"on {args.pool}/{args.queue}"
     for queue in idle:
         say(f"! no worker has asked for work of {queue} lately: until one does, runs wait there")
@@ -282,17 +284,8 @@ def _look(
     return bucket, owners, list(dict.fromkeys(idle))
 
 
-def _upload(client: MinioClient, args: ObjectTreeArgs) -> None:
-    provider = ObjectTreeProvider()
-    found = provider.find(client, args)
-    if found is None:
-        provider.make(client, args)
-    else:
-        provider.change(client, args, found)
-
-
-def _register(client: "SyncPrefectClient", args: DeploymentArgs) -> None:
-    provider = DeploymentProvider()
+def _bring(client: ClientT, provider: Provider[ArgsT, ConnectionT, ClientT], args: ArgsT) -> None:
+    """Make what is not there, and change what is."""
     found = provider.find(client, args)
     if found is None:
         provider.make(client, args)

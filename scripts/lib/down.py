@@ -3,7 +3,7 @@
 from scripts.lib import recovery, stacks
 from scripts.lib.setup import Ready, set_up
 from scripts.lib.stacks import PROJECT, Stack
-from scripts.lib.ui import Consent, Failure, confirm, say, terminal
+from scripts.lib.ui import Consent, confirm, must_be_asked, say
 from scripts.lib.up import update
 
 
@@ -13,8 +13,8 @@ def down(wanted: str | None, *, purge: bool, yes: bool) -> int:
     Raises:
         Failure: there is no such stack, or a purge was neither confirmed nor --yes.
     """
-    if purge and not yes and not terminal():
-        raise Failure("--purge removes data for ever and there is no terminal to ask at: add --yes.")
+    if purge:
+        must_be_asked("--purge removes data for ever", yes=yes)
     ready = set_up(wanted, Consent(given=yes), images=False)
     stack = Stack(ready.stack, ready.env)
     if stack.name not in stacks.existing(ready.env):

@@ -8,7 +8,7 @@ from scripts.lib.down import down
 from scripts.lib.restore import bring_back
 from scripts.lib.setup import Ready, set_up
 from scripts.lib.stacks import PROJECT, Stack
-from scripts.lib.ui import Consent, Failure, confirm, say, terminal
+from scripts.lib.ui import Consent, Failure, confirm, must_be_asked, say
 from scripts.lib.up import apply, outcome, prove
 
 WORKERS = "**:Container::prefect-worker-*"
@@ -21,8 +21,7 @@ def move(wanted: str | None, to: str, *, yes: bool) -> int:
     Raises:
         Failure: it can't be done, the answer was no, or a step failed; then the old stack runs as before.
     """
-    if not yes and not terminal():
-        raise Failure("It stops a stack and there is no terminal to ask at: add --yes.")
+    must_be_asked("It stops a stack", yes=yes)
     ready = set_up(wanted, Consent(given=yes), images=False)
     source = Stack(ready.stack, ready.env)
     _refuse(source, to)

@@ -8,7 +8,7 @@ from scripts.lib import halt, policy, stacks, versions
 from scripts.lib.backup import BEFORE_RESTORE, Box, Snapshot
 from scripts.lib.setup import Ready, set_up
 from scripts.lib.stacks import Stack
-from scripts.lib.ui import Consent, Failure, confirm, say, terminal
+from scripts.lib.ui import Consent, Failure, confirm, must_be_asked, say
 from scripts.lib.up import update
 
 
@@ -18,8 +18,7 @@ def restore(wanted: str | None, snapshot: str, *, exact: bool, yes: bool) -> int
     Raises:
         Failure: there is no such backup, the answer was no, or a step failed; then it says what the way back is.
     """
-    if not yes and not terminal():
-        raise Failure("It replaces the database and there is no terminal to ask at: add --yes.")
+    must_be_asked("It replaces the database", yes=yes)
     ready = set_up(wanted, Consent(given=yes))
     stack = Stack(ready.stack, ready.env)
     if stack.name not in stacks.existing(ready.env):

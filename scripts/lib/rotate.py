@@ -7,7 +7,7 @@ from typing import Any
 from scripts.lib import stacks
 from scripts.lib.setup import set_up
 from scripts.lib.stacks import PROJECT, Stack
-from scripts.lib.ui import Consent, Failure, confirm, say, terminal
+from scripts.lib.ui import Consent, Failure, confirm, must_be_asked, say
 from scripts.lib.up import up
 
 
@@ -60,8 +60,7 @@ def rotate(wanted: str | None, names: Sequence[str], *, yes: bool) -> int:
     Raises:
         Failure: one is not generated, or the answer was no; nothing was changed then. Or what `up` raises.
     """
-    if not yes and not terminal():
-        raise Failure("It restarts servers and there is no terminal to ask at: add --yes.")
+    must_be_asked("It restarts servers", yes=yes)
     ready = set_up(wanted, Consent(given=yes), images=False, engines=False)
     stack = Stack(ready.stack, ready.env)
     config = stacks.configuration(stack.name)

@@ -93,6 +93,16 @@ class Consent:
         self._given = True
 
 
+def must_be_asked(effect: str, *, yes: bool) -> None:
+    """Refuse what has an effect that nobody has agreed to, where nobody can be asked.
+
+    Raises:
+        Failure: neither a yes nor a terminal.
+    """
+    if not yes and not terminal():
+        raise Failure(f"{effect} and there is no terminal to ask at: add --yes.")
+
+
 def confirm(question: str) -> None:
     """Ask for a yes.
 

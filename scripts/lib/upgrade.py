@@ -1,16 +1,16 @@
 """The flow of scripts/upgrade."""
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from providers.version_contract import numbers
 from scripts.lib import halt, policy, recovery, stacks, versions
 from scripts.lib.backup import BEFORE_UPGRADE, Box, Snapshot
 from scripts.lib.engine import Engine
 from scripts.lib.setup import Ready, set_up
 from scripts.lib.stacks import PROJECT, Stack
-from scripts.lib.ui import Consent, Failure, confirm, say, step, terminal
+from scripts.lib.ui import Consent, Failure, confirm, must_be_asked, say, step
 from scripts.lib.up import IMAGE, outcome, prove, update
 
 IMAGES = f"**{IMAGE}::**"
@@ -26,8 +26,7 @@ def upgrade(wanted: str | None, *, backup: bool, yes: bool) -> int:
     Raises:
         Failure: it can't be done, the answer was no, or a step failed; says what runs then and what the way back is.
     """
-    if not yes and not terminal():
-        raise Failure("It stops workers and server and there is no terminal to ask at: add --yes.")
+    must_be_asked("It stops workers and server", yes=yes)
     ready = set_up(wanted, Consent(given=yes))
     stack = Stack(ready.stack, ready.env)
     now, then = versions.running(ready), versions.locked()
@@ -36,7 +35,7 @@ def upgrade(wanted: str | None, *, backup: bool, yes: bool) -> int:
     if now == then:
         say(f"\n{stack.name} runs Prefect {then}, as the lock has it; nothing to do.")
         return 0
-    if _numbers(now) > _numbers(then):
+    if numbers(now) > numbers(then):
         raise Failure(
             f"{stack.name} runs Prefect {now}, and the lock has {then}, which can't read that database. Nothing was "
             f"done. Go back to a backup of that time: scripts/backup --list, scripts/restore --snapshot ID"
@@ -154,7 +153,3 @@ def _back(stack: str, now: str, before: Snapshot | None) -> str:
         f"\nThe way back: check out the version of this project that has Prefect {now}, and run\n"
         f"  scripts/restore --stack {stack} --snapshot {before.id}"
     )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:3]))
