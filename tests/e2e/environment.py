@@ -146,6 +146,10 @@ class Environment:
         state: dict[str, Any] = json.loads(self.pulumi("stack", "export").text)
         return state
 
+    def health(self, logical: str) -> str:
+        """How a container is by its own check: `starting`, `healthy` or `unhealthy`."""
+        return str(self.docker("inspect", "--format", "{{.State.Health.Status}}", self.name(logical)))
+
     def urn(self, kind: str, name: str) -> str:
         """URN of the resource whose type ends in `kind` and which is called `name`."""
         urns = [str(r["urn"]) for r in self.exported()["deployment"]["resources"]]

@@ -205,7 +205,7 @@ def test_the_database_of_prefect_2_7_moves_in(taken_over: Environment, tmp_path:
         argv = ["docker", "exec", "--interactive", postgres, *("psql", "-q", "-v", "ON_ERROR_STOP=1"), "-U", "prefect"]
         subprocess.run([*argv, "prefect"], stdin=sql, check=True, capture_output=True, timeout=120)
     docker("start", server)
-    eventually(lambda: docker("inspect", "--format", "{{.State.Health.Status}}", server) == "healthy", 180)
+    eventually(lambda: taken_over.health("prefect-server") == "healthy", 180)
     taken_over.apply("--refresh")
 
     names = [flow["name"] for flow in taken_over.http("/flows/filter", {})]

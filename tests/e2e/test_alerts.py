@@ -105,4 +105,4 @@ def test_the_monitor_is_nobody(told: Told) -> None:
     monitor = told.env.name("monitor")
     users = docker("top", monitor, "-eo", "pid,uid,args")
     assert [line.split()[1] for line in users.splitlines() if "-m monitor" in line and "tini" not in line] == ["65534"]
-    eventually(lambda: docker("inspect", "--format", "{{.State.Health.Status}}", monitor) == "healthy", 60)
+    eventually(lambda: told.env.health("monitor") == "healthy", 60)

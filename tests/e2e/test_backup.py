@@ -75,10 +75,6 @@ def listed(env: Environment) -> dict[str, str]:
     return dict(re.findall(r"^([0-9a-f]{8})  .* (\S+)$", lines, re.MULTILINE))
 
 
-def health(env: Environment) -> str:
-    return docker("inspect", "--format", "{{.State.Health.Status}}", env.name("backup"))
-
-
 def miss_a_night(env: Environment) -> None:
     """As after a day that the host was down."""
     inside(env, "touch", "-d", "2 days ago", f"{HELD}/attempt")
@@ -146,13 +142,13 @@ def test_a_target_that_is_gone_is_no_backup(env: Environment, target: Path, rece
         assert f"the repository that was at {target} is gone" in done.text
         assert not list(target.iterdir())
         miss_a_night(env)
-        eventually(lambda: health(env) == "unhealthy", 180)
+        eventually(lambda: env.health("backup") == "unhealthy", 180)
         eventually(lambda: received.about("[backup] the last backup failed"), 90)
     finally:
         shutil.copytree(away, target, dirs_exist_ok=True)
     env.run("scripts/backup", "--stack", env.stack)
     assert list(listed(env))[:-1] == list(before)
-    eventually(lambda: health(env) == "healthy", 60)
+    eventually(lambda: env.health("backup") == "healthy", 60)
     eventually(lambda: received.about("[backup] over: the last backup failed"), 90)
 
 

@@ -55,10 +55,6 @@ def version(env: Environment) -> str:
     return str(env.http("/admin/version"))
 
 
-def health(env: Environment) -> str:
-    return env.docker("inspect", "--format", "{{.State.Health.Status}}", env.name("prefect-server"))
-
-
 def names(env: Environment) -> list[str]:
     """Names of the flow runs of before."""
     found = env.http("/flow_runs/filter", {"flow_runs": {"name": {"any_": [NAME]}}})
@@ -80,7 +76,7 @@ def _env(lived_in: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ite
     env.pulumi("state", "delete", env.urn("VersionContract", "prefect-server-version"), "--force", "--yes")
     env.apply()
     # What is asked for before it answers is taken for what the state says, and not made again.
-    eventually(lambda: health(env) == "healthy", 120)
+    eventually(lambda: env.health("prefect-server") == "healthy", 120)
     env.apply("--refresh")
     assert version(env) == OLD
     flow = env.http("/flows/", {"name": "of-old"})

@@ -506,21 +506,27 @@ class TestAutomation:
         assert "no-such-action" in text
 
 
+def deployed(prefect: RunningPrefect, tmp: Path) -> tuple[Engine, Props, str]:
+    """A deployment that is there: its engine, what the program says of it, and its id."""
+    case = deployment(prefect, tmp)
+    engine, program = case.engine(), case.program()
+    engine.up(program)
+    assert engine.state is not None
+    return engine, program, engine.state.outputs["deployment_id"]
+
+
 class TestDeployment:
     def test_the_id_stays_and_a_paused_schedule_stays_paused(
         self, prefect_server: RunningPrefect, tmp_path: Path
     ) -> None:
-        case = deployment(prefect_server, tmp_path)
-        engine, program = case.engine(), case.program()
-        engine.up(program)
-        assert engine.state is not None
-        id_ = engine.state.outputs["deployment_id"]
+        engine, program, id_ = deployed(prefect_server, tmp_path)
         live = prefect_server[f"/deployments/{id_}"]
         hourly = next(each for each in live["schedules"] if "cron" in each["schedule"])
         prefect_server.send("PATCH", f"/deployments/{id_}/schedules/{hourly['id']}", {"active": False})
         assert engine.refresh() == "same"
         new = program | {"content_hash": "2", "schedules": [{"interval_seconds": 7}, program["schedules"][0]]}
         assert engine.up(new) == "update"
+        assert engine.state is not None
         assert engine.state.outputs["deployment_id"] == id_
         after = prefect_server[f"/deployments/{id_}"]["schedules"]
         assert {each["schedule"].get("cron"): each["active"] for each in after} == {
@@ -533,11 +539,7 @@ class TestDeployment:
         assert all(each["active"] for each in prefect_server[f"/deployments/{id_}"]["schedules"])
 
     def test_an_explicit_state_drifts(self, prefect_server: RunningPrefect, tmp_path: Path) -> None:
-        case = deployment(prefect_server, tmp_path)
-        engine, program = case.engine(), case.program()
-        engine.up(program)
-        assert engine.state is not None
-        id_ = engine.state.outputs["deployment_id"]
+        engine, program, id_ = deployed(prefect_server, tmp_path)
         live = prefect_server[f"/deployments/{id_}"]
         often = next(each for each in live["schedules"] if "interval" in each["schedule"])
         prefect_server.send("PATCH", f"/deployments/{id_}/schedules/{often['id']}", {"active": True})
@@ -549,11 +551,8 @@ class TestDeployment:
     def test_a_paused_one_stays_paused_unless_a_schedule_must_be_on(
         self, prefect_server: RunningPrefect, tmp_path: Path
     ) -> None:
-        case = deployment(prefect_server, tmp_path)
-        engine, program = case.engine(), case.program()
-        engine.up(program)
-        assert engine.state is not None
-        path = f"/deployments/{engine.state.outputs['deployment_id']}"
+        engine, program, id_ = deployed(prefect_server, tmp_path)
+        path = f"/deployments/{id_}"
         # What the switch beside a deployment's name sends.
         prefect_server.send("POST", f"{path}/pause_deployment")
         assert engine.refresh() == "same"
