@@ -28,7 +28,7 @@ class VersionContractProvider(ContractProvider[VersionContractArgs]):
 
     def agrees(self, args: VersionContractArgs, agreed: Mapping[str, str]) -> bool:
         """A newer version migrates what an older one has left."""
-        return all(numbers(args.terms.get(name, "")) >= numbers(version) for name, version in agreed.items())
+        return all(_numbers(args.terms.get(name, "")) >= _numbers(version) for name, version in agreed.items())
 
     def refusal(self, args: VersionContractArgs, changed: str) -> str:
         """Name the data, the change and the way out."""
@@ -39,8 +39,7 @@ class VersionContractProvider(ContractProvider[VersionContractArgs]):
         )
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """Return what versions are ordered by: the first three numbers."""
+def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 

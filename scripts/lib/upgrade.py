@@ -1,10 +1,10 @@
 """The flow of scripts/upgrade."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from providers.version_contract import numbers
 from scripts.lib import halt, policy, recovery, stacks, versions
 from scripts.lib.backup import BEFORE_UPGRADE, Box, Snapshot
 from scripts.lib.engine import Engine
@@ -35,7 +35,7 @@ def upgrade(wanted: str | None, *, backup: bool, yes: bool) -> int:
     if now == then:
         say(f"\n{stack.name} runs Prefect {then}, as the lock has it; nothing to do.")
         return 0
-    if numbers(now) > numbers(then):
+    if _numbers(now) > _numbers(then):
         raise Failure(
             f"{stack.name} runs Prefect {now}, and the lock has {then}, which can't read that database. Nothing was "
             f"done. Go back to a backup of that time: scripts/backup --list, scripts/restore --snapshot ID"
@@ -153,3 +153,8 @@ def _back(stack: str, now: str, before: Snapshot | None) -> str:
         f"\nThe way back: check out the version of this project that has Prefect {now}, and run\n"
         f"  scripts/restore --stack {stack} --snapshot {before.id}"
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    # As the version contract orders them, which this machine's own Python can't import.
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))

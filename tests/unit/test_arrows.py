@@ -78,3 +78,17 @@ def test_providers_import_no_heavy_library() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.split() == []
+
+
+SCRIPTS = [
+    file
+    for file in sorted((ROOT / "scripts").iterdir())
+    # scripts/docs is for those who work on the project, and run it with its packages.
+    if file.is_file() and file.name != "docs" and "python" in file.read_text().partition("\n")[0]
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_start_before_there_are_packages(script: Path) -> None:
+    done = subprocess.run([sys.executable, "-S", script, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

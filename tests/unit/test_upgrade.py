@@ -17,7 +17,7 @@ from scripts.lib.setup import Ready
 from scripts.lib.stacks import Stack
 from scripts.lib.ui import Failure
 from scripts.lib.up import IMAGE
-from settings.versions import ROOT, SERVER_LOCK
+from settings.versions import SERVER_LOCK, locked
 from tests.unit.steps import Steps
 
 ALL = ["images", "stop", "backup", "migrate", "up", "smoke", "ending"]
@@ -211,4 +211,4 @@ def test_the_migration_is_a_container_that_goes_and_whose_password_is_no_argumen
 
 
 def test_the_version_of_the_lock_is_the_one_that_the_settings_check() -> None:
-    assert f"\nprefect=={versions.locked()} " in (ROOT / SERVER_LOCK).read_text()
+    assert versions.locked() == locked(SERVER_LOCK)["prefect"]
