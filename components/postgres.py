@@ -20,8 +20,23 @@ from settings import Settings
 
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
-START: Final = "POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres"
-"""The image asks for a password when it makes the database; nobody knows this one, and the roles get theirs after."""
+START: Final = r"""
+used() { set -- "$PGDATA"/base/[0-9]*; [ $# -gt 3 ]; }
+half_made() {
+  [ -d "$PGDATA/pg_wal" ] || return
+  if [ -e "$PGDATA/postmaster.opts" ]; then grep -q '"listen_addresses="' "$PGDATA/postmaster.opts"; else ! used; fi
+}
+if half_made; then
+  echo "The start that was to make this database was cut short; it is made anew."
+  find "$PGDATA" -mindepth 1 -delete
+fi
+POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres
+"""
+"""The image asks for a password when it makes the database; nobody knows this one, and the roles get theirs after.
+
+What a first start leaves that was cut short, no later one finishes: it is removed, if no server ever answered to
+anybody there (`postmaster.opts` has how the last one was started; the image's own, for the time of making, listens to
+nobody) and there is no database but the three of every server's."""
 AUTHELIA: Final = "authelia"
 """Authelia's database, and the role that owns it."""
 
@@ -90,7 +105,7 @@ class Postgres(pulumi.ComponentResource):
             child,
         )
 
-        def database(user: str, password: pulumi.Output[str], database: str, own: str | None = None) -> Database:
+        def database(user: str, password: pulumi.Output[str], database: str) -> Database:
             # Who signs in with it does not wait for this: it is set in a moment, and all start at once.
             Role(
                 f"{name}-{user}",
@@ -100,7 +115,7 @@ class Postgres(pulumi.ComponentResource):
                     admin=settings.user,
                     role=user,
                     password=password,
-                    database=own,
+                    database=database,
                     # A role can't bear a mark; those in the stack's own Postgres are the stack's.
                     adopt=True,
                 ),
@@ -114,5 +129,5 @@ class Postgres(pulumi.ComponentResource):
         if args.settings.auth.in_postgres:
             generation = GeneratedSecretArgs(version=rotation.authelia)
             own = GeneratedSecret(f"{name}-authelia-password", generation, child).value
-            self.authelia = database(AUTHELIA, own, AUTHELIA, AUTHELIA)
+            self.authelia = database(AUTHELIA, own, AUTHELIA)
         self.register_outputs({"volume": self.volume.name})

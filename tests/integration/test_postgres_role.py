@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -24,18 +26,49 @@ START_SECONDS = 60
 @pytest.fixture(scope="module", name="postgres")
 def _postgres() -> Iterator[str]:
     """The container's name."""
-    name = f"prefect-environment-tests-postgres-{secrets.token_hex(4)}"
-    given = {"POSTGRES_USER": ADMIN, "POSTGRES_DB": ADMIN, "PGDATA": DATA}
-    environment = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
-    docker("run", "--detach", "--name", name, *environment, "--entrypoint", "sh", image("postgres"), "-c", START)
+    name = made()
     try:
-        eventually(
-            lambda: docker("exec", name, "pg_isready", "-h", "127.0.0.1", ok=False).endswith("accepting connections"),
-            START_SECONDS,
-        )
+        docker("start", name)
+        answers(name)
         yield name
     finally:
         docker("rm", "--force", "--volumes", name)
+
+
+@pytest.fixture
+def data() -> Iterator[str]:
+    """A volume for the data."""
+    name = f"prefect-environment-tests-postgres-{secrets.token_hex(4)}"
+    yield name
+    docker("volume", "rm", "--force", name)
+
+
+def made(*options: str, script: str = START) -> str:
+    """Name of a container that is not started yet."""
+    name = f"prefect-environment-tests-postgres-{secrets.token_hex(4)}"
+    given = {"POSTGRES_USER": ADMIN, "POSTGRES_DB": ADMIN, "PGDATA": DATA}
+    environment = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
+    docker("create", "--name", name, *environment, *options, "--entrypoint", "sh", image("postgres"), "-c", script)
+    return name
+
+
+def answers(postgres: str) -> None:
+    eventually(
+        lambda: docker("exec", postgres, "pg_isready", "-h", "127.0.0.1", ok=False).endswith("accepting connections"),
+        START_SECONDS,
+    )
+
+
+@contextmanager
+def started(data: str) -> Iterator[str]:
+    """The container on this data, once it answers."""
+    name = made("--volume", f"{data}:{DATA}")
+    try:
+        docker("start", name)
+        answers(name)
+        yield name
+    finally:
+        docker("rm", "--force", name)
 
 
 def program(postgres: str, password: str, **changes: object) -> Props:
@@ -138,3 +171,44 @@ def test_what_keeps_it_from_being_made_is_told_without_the_password(postgres: st
         assert "is paused" in failing(lambda: create(program(postgres, password)), password)
     finally:
         docker("unpause", postgres)
+
+
+AS_POSTGRES = "exec setpriv --reuid postgres --regid postgres --init-groups bash -ec"
+INITIALISED = f"initdb --username={ADMIN} --auth=trust {DATA}"
+SERVED_TO_ITSELF = f"pg_ctl --pgdata {DATA} --wait start -o \"-c listen_addresses='' -p 5432\"; kill -9 -1"
+"""The official image makes the database with a server like that: cut short before it has."""
+
+
+@pytest.mark.parametrize("so_far", ["mkdir {DATA}/pg_wal", INITIALISED, f"{INITIALISED}; {SERVED_TO_ITSELF}"])
+def test_a_first_start_that_was_cut_short_is_made_good(data: str, so_far: str) -> None:
+    script = f"chown postgres {DATA}; {AS_POSTGRES} '{so_far.format(DATA=DATA)}'"
+    docker("run", "--rm", "--volume", f"{data}:{DATA}", "--entrypoint", "sh", image("postgres"), "-c", script, ok=False)
+    with started(data) as postgres:
+        assert "cut short" in docker("logs", postgres)
+        assert ADMIN in databases(postgres)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9, 1.2, 1.5])
+def test_a_first_start_that_is_killed_at_any_moment_is_made_good(data: str, seconds: float) -> None:
+    killed = made("--volume", f"{data}:{DATA}")
+    docker("start", killed)
+    time.sleep(seconds)
+    docker("rm", "--force", killed)
+    with started(data) as postgres:
+        # Whatever else was missing.
+        Engine(RoleProvider()).up(program(postgres, secrets.token_hex(12), database=ADMIN))
+        assert ADMIN in databases(postgres)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "postmaster.opts"])
+def test_data_that_a_server_has_served_is_never_made_anew(data: str, lost: str) -> None:
+    """A copy that Postgres makes of itself has no postmaster.opts."""
+    with started(data) as postgres:
+        query(postgres, "CREATE TABLE of_somebody AS SELECT 1 AS one")
+        docker("kill", postgres)
+        docker(
+            "run", "--rm", "--volume", f"{data}:{DATA}", "--entrypoint", "rm", image("postgres"), "-f", f"{DATA}/{lost}"
+        )
+    with started(data) as postgres:
+        assert query(postgres, "SELECT one FROM of_somebody") == "1"
+        assert "cut short" not in docker("logs", postgres)
