@@ -29,6 +29,15 @@ def test_an_up_that_was_killed_converges_when_started_again(second: Environment)
     second.pulumi("preview", "--refresh", "--expect-no-changes", "--non-interactive")
 
 
+def test_plain_pulumi_gets_over_an_up_that_was_killed(second: Environment) -> None:
+    with second.up_started() as started:
+        eventually(lambda: list(second.home.rglob("locks/**/*.json")), 120)
+        kill_with_pulumi(started)
+    assert "locked" in second.apply(ok=False).text
+    second.pulumi("cancel", "--yes")
+    second.apply("--refresh")
+
+
 def test_a_stack_with_pulled_images_lives_beside_it_and_goes(
     second: Environment, registry: str, tmp_path: Path
 ) -> None:

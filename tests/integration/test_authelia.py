@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 import re
 import secrets
@@ -37,6 +39,8 @@ class RunningAuthelia:
     port: int
     notifications: Path
     page: bytes
+    command: list[str]
+    environment: Mapping[str, str]
 
     def ask(self, path: str, host: str, cookie: str = "", **body: object) -> urllib3.BaseHTTPResponse:
         """Pass a browser's request on to it, as a proxy does."""
@@ -57,6 +61,18 @@ class RunningAuthelia:
         """The session's cookie; None where the log-in is refused."""
         answer = self.ask("/api/firstfactor", "auth", username=user, password=password, keepMeLoggedIn=False)
         return answer.headers["Set-Cookie"].partition(";")[0] if answer.status == 200 else None
+
+    def second_factor(self, cookie: str, key: str) -> str | None:
+        """The session's next cookie, for the code of now; None where that is refused."""
+        answer = self.ask("/api/secondfactor/totp", "auth", cookie, token=one_time(key))
+        return answer.headers["Set-Cookie"].partition(";")[0] if answer.json()["status"] == "OK" else None
+
+    def run(self, *words: str) -> str:
+        """Output of a command beside it, as `docker exec` runs one in its container."""
+        argv = [*self.command, *words]
+        return subprocess.run(
+            argv, env=self.environment, capture_output=True, text=True, timeout=30, check=True
+        ).stdout  # fmt: skip
 
     def verify(self, host: str, cookie: str = "") -> urllib3.BaseHTTPResponse:
         """What Caddy does with every request to a guarded host."""
@@ -90,7 +106,8 @@ def _authelia(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ):
         try:
             page = _wait(f"http://127.0.0.1:{port}/", process, directory / "log")
-            yield RunningAuthelia(port, directory / Path(NOTIFICATIONS).name, page)
+            notifications = directory / Path(NOTIFICATIONS).name
+            yield RunningAuthelia(port, notifications, page, command, environment)
         finally:
             process.terminate()
 
@@ -189,12 +206,37 @@ def test_a_password_alone_is_not_two_factors(authelia: RunningAuthelia) -> None:
     assert authelia.verify("storage-console", authelia.log_in("ada") or "").status == 302
 
 
-def test_the_link_that_enrols_a_second_factor_is_written_to_a_file(authelia: RunningAuthelia) -> None:
+def test_a_second_factor_is_enrolled_by_a_link_and_opens_what_a_password_does_not(authelia: RunningAuthelia) -> None:
     cookie = authelia.log_in("ada") or ""
     assert authelia.ask("/api/secondfactor/totp/identity/start", "auth", cookie, nothing=None).status == 200
     text = authelia.notifications.read_text()
     assert f"ada@{DOMAIN}" in text
-    assert f"{PORTAL}one-time-password/register?token=" in text
+    [token] = re.findall(rf"{PORTAL}one-time-password/register\?token=([\w.-]+)", text)
+    enrolled = authelia.ask("/api/secondfactor/totp/identity/finish", "auth", cookie, token=token).json()
+    both = authelia.second_factor(cookie, enrolled["data"]["base32_secret"]) or ""
+    assert authelia.verify("storage-console", both).status == 200
+
+
+def test_a_lost_second_factor_is_deleted_and_another_enrolled(authelia: RunningAuthelia) -> None:
+    uri = authelia.run("storage", "user", "totp", "generate", "bob")
+    [key] = re.findall(r"secret=([A-Z2-7]+)", uri)
+    cookie = authelia.log_in("bob") or ""
+    authelia.run("storage", "user", "totp", "delete", "bob")
+    assert authelia.second_factor(cookie, key) is None
+    assert authelia.verify("storage-console", cookie).status == 302
+
+    [key] = re.findall(r"secret=([A-Z2-7]+)", authelia.run("storage", "user", "totp", "generate", "bob"))
+    both = authelia.second_factor(cookie, key) or ""
+    assert authelia.verify("storage-console", both).status == 200
+    authelia.run("storage", "user", "webauthn", "delete", "bob", "--all")
+
+
+def one_time(key: str) -> str:
+    """The code of now: https://www.rfc-editor.org/rfc/rfc6238."""
+    padded = key + "=" * (-len(key) % 8)
+    digest = hmac.digest(base64.b32decode(padded), int(time.time() // 30).to_bytes(8, "big"), "sha1")
+    at = digest[-1] & 15
+    return f"{(int.from_bytes(digest[at : at + 4], 'big') & 0x7FFFFFFF) % 1_000_000:06}"
 
 
 @pytest.mark.parametrize(("user", "password"), [("ada", "wrong"), ("eve", PASSWORD), ("nobody", PASSWORD)])
