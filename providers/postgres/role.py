@@ -21,11 +21,13 @@ role=$(is "$1" pg_roles rolname "$2") || exit 65
 [ "$role" ] || exit 66
 database=$(is "$1" pg_database datname "$3") || exit 65
 [ "$database" ] && echo database
+member=$(is "$1" pg_auth_members "member = '\"$2\"'::regrole AND roleid::regrole::text" "$4") || exit 65
+[ "$member" ] && echo member
 PGPASSWORD=$(cat) psql -Xqw -h "$HOSTNAME" -U "$2" -d postgres -c '' 2> /dev/null && echo password
 exit 0
 """
-"""look ADMIN ROLE DATABASE, with the password to try on its input: at the container's own address, where Postgres asks
-for one. Exit codes: 64 it does not listen yet; 65 ADMIN is not let in; 66 there is no ROLE."""
+"""look ADMIN ROLE DATABASE GROUP, with the password to try on its input: at the container's own address, where Postgres
+asks for one. Exit codes: 64 it does not listen yet; 65 ADMIN is not let in; 66 there is no ROLE."""
 NOT_READY: Final = 64
 MISSING: Final = 66
 
@@ -49,6 +51,8 @@ class RoleArgs(Args[EngineConnection]):
     """What it signs in with; changed in place, while sessions go on."""
     database: str | None = None
     """A database of its own, made where there is none."""
+    member_of: str | None = None
+    """A role whose rights it has, too: one of https://www.postgresql.org/docs/current/predefined-roles.html."""
 
 
 class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
@@ -63,7 +67,7 @@ class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
     identity = ("container", "role")
     secrets = ("password",)
     state_only = Provider.state_only | {"admin"}
-    rules: ClassVar = {"admin": name_rule, "role": name_rule, "database": name_rule}
+    rules: ClassVar = {"admin": name_rule, "role": name_rule, "database": name_rule, "member_of": name_rule}
 
     def id(self, args: RoleArgs) -> str:
         return args.role
@@ -72,7 +76,7 @@ class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
         container = client.container(args.container)
         if container is None:
             return None
-        words = (args.admin, args.role, args.database or "")
+        words = (args.admin, args.role, args.database or "", args.member_of or "")
         said = client.shell(container, LOOK, *words, given=plain(args.password))
         if said.code == NOT_READY:
             raise UnreachableError(f"Postgres in {args.container} does not accept connections")
@@ -85,6 +89,7 @@ class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
             {
                 "password": plain(args.password) if "password" in there else None,
                 "database": args.database if "database" in there else None,
+                "member_of": args.member_of if "member" in there else None,
             }
         )
 
@@ -113,6 +118,8 @@ def _sql(args: RoleArgs) -> str:
         *_unless("pg_roles", "rolname", args.role, f"CREATE ROLE {role} LOGIN"),
         f"ALTER ROLE {role} PASSWORD '{password}';",
     ]
+    if args.member_of:
+        lines.append(f'GRANT "{args.member_of}" TO {role};')
     if args.database:
         lines += _unless("pg_database", "datname", args.database, f'CREATE DATABASE "{args.database}" OWNER {role}')
     return "\n".join([*lines, ""])

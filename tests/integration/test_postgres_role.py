@@ -161,6 +161,23 @@ def test_a_database_of_its_own_is_made_once(postgres: str) -> None:
     assert again.refresh() == "gone"
 
 
+def test_a_role_with_the_rights_of_another(postgres: str) -> None:
+    """As a state of before has it, which knows of none; then with them, and after somebody took them away."""
+    role, password = f"role-{secrets.token_hex(4)}", secrets.token_hex(12)
+    engine = Engine(RoleProvider())
+    assert engine.up(program(postgres, password, role=role)) == "create"
+    member = program(postgres, password, role=role, member_of="pg_monitor")
+    assert engine.up(member) == "update"
+    assert engine.refresh() == "same"
+    assert engine.up(member) == "same"
+    rights = f"SELECT pg_has_role('{role}', 'pg_read_all_stats', 'USAGE'), pg_has_role('{role}', '{ADMIN}', 'USAGE')"
+    assert query(postgres, rights) == "t|f"
+    query(postgres, f'REVOKE pg_monitor FROM "{role}"')
+    assert engine.refresh() == "changed"
+    assert engine.up(member) == "update"
+    assert query(postgres, rights) == "t|f"
+
+
 def test_what_keeps_it_from_being_made_is_told_without_the_password(postgres: str) -> None:
     password = secrets.token_hex(12)
     create = RoleProvider().create
