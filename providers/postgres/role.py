@@ -23,7 +23,9 @@ database=$(is "$1" pg_database datname "$3") || exit 65
 [ "$database" ] && echo database
 member=$(is "$1" pg_auth_members "member = '\"$2\"'::regrole AND roleid::regrole::text" "$4") || exit 65
 [ "$member" ] && echo member
-PGPASSWORD=$(cat) psql -Xqw -h "$HOSTNAME" -U "$2" -d postgres -c '' 2> /dev/null && echo password
+export PGPASSWORD="$(cat)" PGHOST="$HOSTNAME" PGUSER="$2"
+psql -Xqw -d postgres -c '' 2> /dev/null && echo password
+psql -Xqw 'replication=true' -c IDENTIFY_SYSTEM > /dev/null 2>&1 && echo replication
 exit 0
 """
 """look ADMIN ROLE DATABASE GROUP, with the password to try on its input: at the container's own address, where Postgres
@@ -33,6 +35,12 @@ MISSING: Final = 66
 
 RUN: Final = 'exec psql -Xqw -v ON_ERROR_STOP=1 -U "$1" -d postgres > /dev/null'
 """run ADMIN, with SQL on its input."""
+
+LET_IN: Final = r"""
+rule="host replication \"$1\" all scram-sha-256"
+grep -qxF "$rule" "$PGDATA/pg_hba.conf" || printf '%s\n' "$rule" >> "$PGDATA/pg_hba.conf"
+"""
+"""let_in ROLE: the images' own rules let nobody from elsewhere replicate. It is read when Postgres reads its files anew."""
 
 name_rule = matching(r"[a-z0-9_-]{1,63}", "must be lower case letters, digits, dashes and underscores, at most 63")
 
@@ -53,6 +61,8 @@ class RoleArgs(Args[EngineConnection]):
     """A database of its own, made where there is none."""
     member_of: str | None = None
     """A role whose rights it has, too: one of https://www.postgresql.org/docs/current/predefined-roles.html."""
+    replicates: bool | None = None
+    """Whether it may read the write-ahead log and the files of all databases: True, or None."""
 
 
 class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
@@ -90,6 +100,7 @@ class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
                 "password": plain(args.password) if "password" in there else None,
                 "database": args.database if "database" in there else None,
                 "member_of": args.member_of if "member" in there else None,
+                "replicates": args.replicates if "replication" in there else None,
             }
         )
 
@@ -97,9 +108,10 @@ class RoleProvider(Provider[RoleArgs, EngineConnection, EngineClient]):
         container = client.container(args.container)
         if container is None:
             raise ProviderError("there is no such container; nothing was changed.")
-        said = client.shell(container, RUN, args.admin, given=_sql(args))
-        if said.code:
-            raise ProviderError(f"Postgres refuses it: {said.last}")
+        let_in = [client.shell(container, LET_IN, args.role)] if args.replicates else []
+        for said in (*let_in, client.shell(container, RUN, args.admin, given=_sql(args))):
+            if said.code:
+                raise ProviderError(f"Postgres refuses it: {said.last}")
         return {}
 
     def change(self, client: EngineClient, args: RoleArgs, _found: Found) -> Props:
@@ -120,6 +132,8 @@ def _sql(args: RoleArgs) -> str:
     ]
     if args.member_of:
         lines.append(f'GRANT "{args.member_of}" TO {role};')
+    if args.replicates:
+        lines += [f"ALTER ROLE {role} REPLICATION;", "SELECT pg_reload_conf();"]
     if args.database:
         lines += _unless("pg_database", "datname", args.database, f'CREATE DATABASE "{args.database}" OWNER {role}')
     return "\n".join([*lines, ""])

@@ -89,9 +89,18 @@ def databases(postgres: str) -> dict[str, tuple[str, str]]:
 
 def lets_in(postgres: str, password: str, role: str = ADMIN, database: str = "postgres") -> bool:
     """Whether a neighbour signs in with the password."""
+    return signs_in(postgres, password, f"dbname={database} user={role}", "SELECT 1")
+
+
+def replicates(postgres: str, password: str, role: str) -> bool:
+    """Whether a neighbour may read the write-ahead log."""
+    return signs_in(postgres, password, f"user={role} replication=true", "IDENTIFY_SYSTEM")
+
+
+def signs_in(postgres: str, password: str, how: str, command: str) -> bool:
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", postgres)
     environment = ["--env", f"PGPASSWORD={password}"]
-    words = ["psql", "-Xw", "-h", address, "-U", role, "-d", database, "-c", "SELECT 1"]
+    words = ["psql", "-Xw", "-d", f"host={address} {how}", "-c", command]
     neighbour = ["run", "--rm", *environment, "--entrypoint", words[0], image("postgres"), *words[1:]]
     return subprocess.run(["docker", *neighbour], capture_output=True, timeout=60, check=False).returncode == 0
 
@@ -176,6 +185,30 @@ def test_a_role_with_the_rights_of_another(postgres: str) -> None:
     assert engine.refresh() == "changed"
     assert engine.up(member) == "update"
     assert query(postgres, rights) == "t|f"
+
+
+def test_one_that_may_replicate_is_let_in_for_it_and_is_no_superuser(postgres: str) -> None:
+    role, password = f"role_{secrets.token_hex(4)}", secrets.token_hex(12)
+    plain = program(postgres, password, role=role)
+    engine = Engine(RoleProvider())
+    assert engine.up(plain) == "create"
+    assert not replicates(postgres, password, role)
+    assert engine.up(plain | {"replicates": True}) == "update"
+    eventually(lambda: replicates(postgres, password, role), 10)
+    assert not replicates(postgres, "another", role)
+    assert role not in query(postgres, "SELECT rolname FROM pg_roles WHERE rolsuper").splitlines()
+    assert engine.refresh() == "same"
+    assert engine.up(plain | {"replicates": True}) == "same"
+
+    # Data of another day may lack the rule.
+    docker("exec", postgres, "sed", "-i", f"/{role}/d", f"{DATA}/pg_hba.conf")
+    query(postgres, "SELECT pg_reload_conf()")
+    eventually(lambda: not replicates(postgres, password, role), 10)
+    assert engine.refresh() == "changed"
+    assert engine.up(plain | {"replicates": True}) == "update"
+    engine.up(plain | {"replicates": True})
+    rules = docker("exec", postgres, "cat", f"{DATA}/pg_hba.conf").splitlines()
+    assert len([rule for rule in rules if role in rule]) == 1
 
 
 def test_what_keeps_it_from_being_made_is_told_without_the_password(postgres: str) -> None:
