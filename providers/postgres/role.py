@@ -40,7 +40,7 @@ LET_IN: Final = r"""
 rule="host replication \"$1\" all scram-sha-256"
 grep -qxF "$rule" "$PGDATA/pg_hba.conf" || printf '%s\n' "$rule" >> "$PGDATA/pg_hba.conf"
 """
-"""let_in ROLE: the images' own rules let nobody from elsewhere replicate. It is read when Postgres reads its files anew."""
+"""let_in ROLE: the images' own rules let nobody from elsewhere replicate. Postgres must be told to read it."""
 
 name_rule = matching(r"[a-z0-9_-]{1,63}", "must be lower case letters, digits, dashes and underscores, at most 63")
 
