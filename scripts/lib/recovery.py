@@ -58,8 +58,11 @@ def mark(stack: str, env: Mapping[str, str]) -> dict[str, str]:
     return {MARK: f"{stack}@{os.getpid()} {env.get('PULUMI_BACKEND_URL', '')}"}
 
 
-def recover(stack: Stack, engines: Iterable[Engine]) -> None:
+def recover(stack: Stack, engines: Iterable[Engine]) -> list[str]:
     """Undo what a dead `up` of this stack left, saying so.
+
+    Returns:
+        Containers that the state knows and no engine has: only an `up --refresh` brings them back.
 
     Raises:
         Failure: the stack is locked by a process that lives or can't be seen from here.
@@ -85,6 +88,9 @@ def recover(stack: Stack, engines: Iterable[Engine]) -> None:
             if identity not in recorded and name.startswith(f"{PROJECT}-{stack.name}-"):
                 engine.remove(kind, [identity])
                 say(f"✓ {kind} {name} removed: an interrupted run made it, and the state does not know it")
+    found = {identity for *_, names in there for identity in names}
+    containers = [each for each in resources(state, CONTAINER) if each.get("id")]
+    return [each["outputs"]["name"] for each in containers if each["id"] not in found]
 
 
 def locks(directory: Path, stack: str) -> list[Lock]:

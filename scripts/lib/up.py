@@ -48,7 +48,10 @@ def apply(wanted: str | None, *words: str, yes: bool, policies: bool = True) -> 
     stack = Stack(ready.stack, ready.env)
     with step("state of the stack") as shown:
         shown.note = "new" if stack.ensure() else "there"
-    recovery.recover(stack, ready.engines)
+    gone = recovery.recover(stack, ready.engines)
+    if gone:
+        say(f"✓ deleted behind Pulumi's back, and made anew: {', '.join(sorted(gone))}")
+        words = ("--refresh", *words)
     options, env = policy.prepare(ready.env) if policies else ([], ready.env)
     say(f"\npulumi up: stack {stack.name}")
     update(Stack(stack.name, env), "up", *options, *words, yes=yes)

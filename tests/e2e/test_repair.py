@@ -1,4 +1,4 @@
-"""What is deleted behind Pulumi's back comes back with `up --refresh`."""
+"""What is deleted behind Pulumi's back comes back: with `up --refresh`, and a container with `scripts/up`, too."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_deleted_containers_come_back_with_their_data_and_images_are_built_again
     docker("rm", "--force", env.name("prefect-server"), env.name("postgres"), env.name("minio"))
     image = env.image("minio")
     docker("image", "rm", image)
-    env.apply("--refresh")
+    done = env.up()
+    assert f"made anew: {env.name('minio')}, {env.name('postgres')}, {env.name('prefect-server')}" in done.text
     assert image in env.objects("image")
-    env.smoke()
     assert env.http("/flow_runs/count", {}) > runs > 0
