@@ -18,7 +18,7 @@ from components.images import Images
 from components.naming import qualified
 from components.networks import Networks
 from components.prefect_server import PrefectServer
-from components.service import SecretFile, ServiceArgs, container, http_health, served_by
+from components.service import SecretFile, ServiceArgs, container, http_health
 from monitor.limits import Limits
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from providers.prefect.automation import Automation, AutomationArgs
@@ -146,7 +146,7 @@ class Alerts(pulumi.ComponentResource):
         settings = args.settings.alerts
         token = GeneratedSecret(f"{NAME}-token", GeneratedSecretArgs(), child).value
         self.container = self._monitor(args, token, child)
-        in_prefect = pulumi.ResourceOptions.merge(served_by(args.server.container), child)
+        in_prefect = pulumi.ResourceOptions.merge(args.server.inside, child)
         data = notification(f"http://{args.networks.host(NAME)}:{PORT}/", token)
         block = args.server.block(BLOCK, BLOCK_TYPE, data, child)
         stack = pulumi.get_stack()

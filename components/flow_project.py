@@ -10,7 +10,6 @@ import pulumi
 from components.flow_storage import BLOCK_TYPE, FlowStorage
 from components.prefect_server import PrefectServer
 from components.prefect_worker import PrefectWorker
-from components.service import served_by
 from providers.minio.object_tree import ObjectTree, ObjectTreeArgs
 from providers.prefect.deployment import Deployment, DeploymentArgs, Schedule
 from settings import FlowSettings
@@ -72,7 +71,7 @@ class FlowProject(pulumi.ComponentResource):
                     content_hash=code.content_hash,
                 ),
                 pulumi.ResourceOptions.merge(
-                    served_by(args.server.container),
+                    args.server.inside,
                     pulumi.ResourceOptions(parent=self, depends_on=[block, args.worker.queues[queue]]),
                 ),
             )

@@ -54,6 +54,8 @@ class Database:
     """Encrypted, and the certificate checked."""
     networks: Sequence[Network]
     """What the server joins for it."""
+    role: Sequence[Role] = ()
+    """Until it is made, the server is let in by nobody: what waits for the server is made after it."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Postgres(pulumi.ComponentResource):
         )
 
         def database(user: str, password: pulumi.Output[str], database: str) -> Database:
-            # Who signs in with it does not wait for this: it is set in a moment, and all start at once.
-            Role(
+            # Whose container signs in with it does not wait for this: it is set in a moment, and all start at once.
+            role = Role(
                 f"{name}-{user}",
                 RoleArgs(
                     args.engine,
@@ -121,7 +123,8 @@ class Postgres(pulumi.ComponentResource):
                 ),
                 pulumi.ResourceOptions.merge(served_by(self.container), child),
             )
-            return Database(name, PORT, database, user, password, tls=False, networks=[args.networks.database])
+            networks = [args.networks.database]
+            return Database(name, PORT, database, user, password, tls=False, networks=networks, role=[role])
 
         password = kept_secret(f"{name}-password", settings.password, child, rotation.postgres)
         self.database = database(settings.user, password, settings.database)

@@ -46,6 +46,8 @@ class PrefectServer(pulumi.ComponentResource):
     container: docker.Container
     connection: PrefectConnection
     """How the program reaches it."""
+    inside: pulumi.ResourceOptions
+    """Of a resource that lives in it: made after what it needs to answer, and gone with it."""
     outputs: Outputs
 
     def __init__(self, name: str, args: PrefectServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -104,6 +106,9 @@ class PrefectServer(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        self.inside = pulumi.ResourceOptions.merge(
+            served_by(self.container), pulumi.ResourceOptions(depends_on=database.role)
+        )
         self.connection = PrefectConnection(server=qualified(name), url=url, auth=auth)
         if args.host.via:
             self.connection["via"] = args.host.via
@@ -127,7 +132,7 @@ class PrefectServer(pulumi.ComponentResource):
         """
         first = pulumi.ResourceOptions.merge(
             # One first: the server makes its encryption key with the first block, and two at once collide.
-            served_by(self.container),
+            self.inside,
             pulumi.ResourceOptions(depends_on=self._first_block),
         )
         block = Block(

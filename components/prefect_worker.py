@@ -9,7 +9,7 @@ from typing import Final
 import pulumi
 
 from components.prefect_server import PrefectServer
-from components.service import ServiceArgs, container, http_health, served_by
+from components.service import ServiceArgs, container, http_health
 from components.site import Site
 from components.watch import HEARTBEAT_SECONDS
 from providers.prefect.work_pool import WorkPool, WorkPoolArgs
@@ -47,7 +47,7 @@ class PrefectWorker(pulumi.ComponentResource):
     def __init__(self, name: str, args: PrefectWorkerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:PrefectWorker", name, None, opts)
         settings = args.settings
-        in_prefect = pulumi.ResourceOptions.merge(served_by(args.server.container), pulumi.ResourceOptions(parent=self))
+        in_prefect = pulumi.ResourceOptions.merge(args.server.inside, pulumi.ResourceOptions(parent=self))
         self.pool_name = settings.pool
         pool = WorkPool(
             settings.pool, WorkPoolArgs(args.server.connection, pool=settings.pool, pool_type=settings.type), in_prefect

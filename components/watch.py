@@ -9,7 +9,6 @@ from typing import Final
 import pulumi
 
 from components.prefect_server import PrefectServer
-from components.service import served_by
 from providers.prefect.automation import Automation, AutomationArgs
 from settings import Settings
 
@@ -43,7 +42,7 @@ class Watch(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: WatchArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Watch", name, None, opts)
-        in_prefect = pulumi.ResourceOptions.merge(served_by(args.server.container), pulumi.ResourceOptions(parent=self))
+        in_prefect = pulumi.ResourceOptions.merge(args.server.inside, pulumi.ResourceOptions(parent=self))
         # Whose workers send a heartbeat each HEARTBEAT_SECONDS.
         pools = [worker.pool for worker in args.settings.all_workers().values()]
         ours = {"prefect.resource.role": "work-pool", "prefect.resource.name": pools}

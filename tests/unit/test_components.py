@@ -416,6 +416,7 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
     serving = {r.name: r.urn for r in stack if r.kind == "Container"}
     dynamic = [r for r in stack if "__provider" in r.inputs]
     assert len(dynamic) == 25
+    [role] = [r for r in dynamic if r.kind == "Role"]
     for resource in dynamic:
         if "connection" not in resource.inputs:
             assert not resource.depends_on, f"{resource.name} must wait for nothing"
@@ -424,6 +425,8 @@ def test_every_dynamic_resource_waits_for_the_container_that_serves_it(stack: li
         server = str(inputs.get("container") or inputs["connection"]["server"]).removeprefix(PREFIX)
         assert reaches(resource, serving[server], by_urn), resource.name
         assert resource.deleted_with == serving[server], resource.name
+        if server == "prefect-server":
+            assert reaches(resource, role.urn, by_urn), f"{resource.name} would wait for a server that nobody lets in"
 
 
 def test_everything_starts_at_once(stack: list[Recorded]) -> None:
