@@ -30,6 +30,12 @@ if half_made; then
   echo "The start that was to make this database was cut short; it is made anew."
   find "$PGDATA" -mindepth 1 -delete
 fi
+room() { df -Pk "$PGDATA" | { read -r _ && read -r _ _ _ free _ && [ "$free" -ge 32768 ]; }; }
+if ! room; then
+  echo "The disk is full; Postgres starts when there is room again."
+  trap 'exit 1' INT TERM
+  until room; do sleep 1; done
+fi
 POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres
 """
 """The image asks for a password when it makes the database; nobody knows this one, and the roles get theirs after.

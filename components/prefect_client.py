@@ -60,6 +60,8 @@ def client_env(settings: Settings, at: Addresses, auth: pulumi.Output[str]) -> d
         "PREFECT_UI_URL": settings.ui_url,
         # What the server answers while its database restarts, beside 503.
         "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+        # Two minutes in all, instead of half of one: until a run would be taken for dead.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
         **({"DASK_SCHEDULER_ADDRESS": at.dask} if at.dask else {}),
         # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html: about a minute in all.
         "AWS_RETRY_MODE": "standard",

@@ -262,3 +262,39 @@ def test_data_that_a_server_has_served_is_never_made_anew(data: str, lost: str) 
     with started(data) as postgres:
         assert query(postgres, "SELECT one FROM of_somebody") == "1"
         assert "cut short" not in docker("logs", postgres)
+
+
+def test_a_full_disk_ends_it_and_room_starts_it_again_at_once() -> None:
+    """Docker alone would wait longer and longer between its starts, up to a minute."""
+    small = f"prefect-environment-tests-postgres-{secrets.token_hex(4)}"
+    options = [word for key in ("type=tmpfs", "device=tmpfs", "o=size=200m") for word in ("--opt", key)]
+    docker("volume", "create", *options, small)
+    mount = ("--volume", f"{small}:{DATA}")
+    # What is on it lives as long as anybody has it.
+    keeper, postgres = made(*mount, script="exec sleep infinity"), made(*mount, "--restart", "unless-stopped")
+    try:
+        docker("start", keeper, postgres)
+        answers(postgres)
+        query(postgres, "CREATE TABLE kept AS SELECT 1 AS one")
+        docker("exec", keeper, "sh", "-c", f"cat /dev/zero >{DATA}/filler", ok=False)
+        write = "SELECT pg_logical_emit_message(true, 'full', repeat('x', 40000000))"
+        docker("exec", postgres, "psql", "-XAtw", "-U", ADMIN, "-d", "postgres", "-c", write, ok=False)
+        eventually(lambda: "starts when there is room again" in docker("logs", postgres), 30)
+        # What Docker would take for a start that went well.
+        time.sleep(12)
+        assert docker("inspect", "--format", "{{.RestartCount}} {{.State.Status}}", postgres) == "1 running"
+        docker("exec", keeper, "rm", f"{DATA}/filler")
+        begin = time.monotonic()
+        answers(postgres)
+        assert time.monotonic() - begin < 10
+        assert query(postgres, "SELECT one FROM kept") == "1"
+        begin = time.monotonic()
+        docker("exec", keeper, "sh", "-c", f"cat /dev/zero >{DATA}/filler", ok=False)
+        docker("restart", "--time", "20", postgres)
+        eventually(lambda: docker("logs", postgres).count("starts when there is room again") == 2, 10)
+        begin = time.monotonic()
+        docker("stop", "--time", "20", postgres)
+        assert time.monotonic() - begin < 10, "one that waits can be told to end"
+    finally:
+        docker("rm", "--force", postgres, keeper)
+        docker("volume", "rm", small)

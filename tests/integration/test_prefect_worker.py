@@ -162,6 +162,30 @@ def test_it_waits_for_the_api(start: Start, pool: str, tmp_path: Path) -> None:
         assert worker.poll() is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk that can be filled is mounted by root")
+def test_a_full_disk_holds_runs_back_until_there_is_room(
+    prefect_server: RunningPrefect, start: Start, pool: str, tmp_path: Path
+) -> None:
+    deployment = deploy(prefect_server, pool, tmp_path, seconds=0)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", disk], check=True)
+    try:
+        with (disk / "filler").open("wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, 128 * 1024 * 1024)
+        with start(pool, TMPDIR=str(disk)) as worker:
+            held = run(prefect_server, deployment)
+            until(lambda: "no new flow runs" in (tmp_path / "log").read_text())
+            time.sleep(5)
+            assert state(prefect_server, held)["type"] == "SCHEDULED"
+            (disk / "filler").unlink()
+            until(lambda: state(prefect_server, held)["type"] == "COMPLETED")
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(PATIENCE_SECONDS) == 0
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
 def test_a_killed_worker_sees_to_its_runs_once_it_is_back(
     prefect_server: RunningPrefect, start: Start, pool: str, tmp_path: Path
 ) -> None:

@@ -221,6 +221,7 @@ def test_environment_of_prefect_clients(stack: list[Recorded], name: str) -> Non
         "PREFECT_API_AUTH_STRING": "admin:generated-prefect-api-password",
         "PREFECT_API_URL": "http://prefect-api:4200/api",
         "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
         "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "remote-file-system/flow-results",
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
     }
