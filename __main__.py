@@ -10,6 +10,7 @@ from components.flow_project import FlowProject, FlowProjectArgs
 from components.flow_storage import RESULT_BLOCK, FlowStorage, FlowStorageArgs
 from components.front_door import FrontDoor, FrontDoorArgs
 from components.images import Images
+from components.metrics import Metrics, MetricsArgs
 from components.minio import Minio, MinioArgs
 from components.networks import Networks
 from components.postgres import Postgres, PostgresArgs
@@ -38,7 +39,6 @@ results = result_env(RESULT_BLOCK if on.minio else None)
 at = addresses(settings, networks)
 credential = PrefectCredential("prefect-credential", settings.server, settings.rotation.api)
 flow_env = client_env(settings, at, credential.auth) | results
-worker_settings = settings.all_workers()
 
 if on.minio:
     theirs = settings.minio.external
@@ -59,20 +59,9 @@ if on.orion:
     PrefectGateway("prefect-api", gateway_args, host)
     if on.minio:
         storage.blocks(server)
-
-if on.dask:
-    requirements = worker_settings[settings.dask.image_of].requirements
-    dask_args = DaskArgs(settings.dask, requirements, sites, settings.dask_workers, at.dask, flow_env)
-    outputs["dask_dashboard_url"] = Dask("dask", dask_args, host).dashboard_url
-
-if on.cli:
-    cli_args = PrefectCliArgs(settings.cli, sites[None], flow_env, settings.flows_directory)
-    outputs["cli_command"] = PrefectCli("prefect-cli", cli_args, host).command
-
-if on.orion:
     workers = {
         name: PrefectWorker(name, PrefectWorkerArgs(each, sites[each.host], server, flow_env, on.agent), host)
-        for name, each in worker_settings.items()
+        for name, each in settings.all_workers().items()
     }
     Watch("watch", WatchArgs(settings, server), host)
     projects = [
@@ -81,16 +70,27 @@ if on.orion:
     ]
     outputs["deployments"] = {key: id_ for project in projects for key, id_ in project.deployment_ids.items()}
 
+if on.dask:
+    dask_args = DaskArgs(settings.dask, settings.dask_requirements, sites, settings.dask_workers, at.dask, flow_env)
+    outputs["dask_dashboard_url"] = Dask("dask", dask_args, host).dashboard_url
+
+if on.cli:
+    cli_args = PrefectCliArgs(settings.cli, sites[None], flow_env, settings.flows_directory)
+    outputs["cli_command"] = PrefectCli("prefect-cli", cli_args, host).command
+
 backup = front_door = None
 if settings.backup.on:
     saved = postgres.database if on.orion else None, storage if on.minio else None
     backup = Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host)
     outputs |= backup.outputs
 
+if settings.metrics.on:
+    watched = postgres.observer if on.orion else None, store if on.minio else None
+    outputs |= Metrics("metrics", MetricsArgs(settings, images, networks, credential, *watched), host).outputs
+
 if settings.proxy.serves:
-    users = postgres.authelia if on.orion else None
-    served = [*([server] if on.orion else []), *([store] if on.minio else [])]
-    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, users, served)
+    served = postgres.authelia if on.orion else None, [*([server] if on.orion else []), *([store] if on.minio else [])]
+    door_args = FrontDoorArgs(settings, images, networks, first_host, credential.authorization, *served)
     front_door = FrontDoor("front-door", door_args, host)
     outputs |= front_door.outputs
 

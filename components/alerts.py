@@ -18,7 +18,7 @@ from components.images import Images
 from components.naming import qualified
 from components.networks import Networks
 from components.prefect_server import PrefectServer
-from components.service import SecretFile, ServiceArgs, container, http_health
+from components.service import AS_NOBODY, SecretFile, ServiceArgs, container, http_health
 from monitor.limits import Limits
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from providers.prefect.automation import Automation, AutomationArgs
@@ -29,7 +29,6 @@ PORT: Final = 9095
 PROGRAM: Final = Path("monitor")
 CODE: Final = "/opt/monitor"
 CONFIGURATION: Final = "/etc/monitor.json"
-AS_NOBODY: Final = "setpriv --reuid 65534 --regid 65534 --clear-groups"
 PAUSE_SECONDS: Final = 30
 """Of what comes within it after a message, there is one more message."""
 TARGET: Final = "/backups"

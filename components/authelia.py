@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from components.networks import Network
 from components.postgres import Database
 from components.service import SecretFile, ServiceArgs, container, data_volume, http_health, kept_secret
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
-from settings import AuthSettings, ProxySettings
+from settings import AccessSettings, AuthSettings, ProxySettings
 
 CONFIGURATION: Final = "/config/configuration.yml"
 AUTHORITIES: Final = "/config/certificates"
@@ -27,6 +27,8 @@ class AutheliaArgs:
     """What an Authelia needs."""
 
     settings: AuthSettings
+    access: Mapping[str, AccessSettings]
+    """Host, by its label below the domain, to who may see it."""
     generation: int
     """Of its secrets."""
     proxy: ProxySettings
@@ -78,6 +80,7 @@ class Authelia(pulumi.ComponentResource):
             users=users_file.path,
             database=database,
             authorities=AUTHORITIES if authorities else None,
+            access=args.access,
         )
         self.container = container(
             name,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components.postgres import Database
-from settings import AuthEndpoint, AuthSettings, ProxySettings, SmtpSettings
+from settings import AccessSettings, AuthEndpoint, AuthSettings, ProxySettings, SmtpSettings
 
 PORT: Final = 9091
 DATA: Final = "/data"
@@ -43,6 +43,8 @@ class Configured:
     """Where second factors and failed attempts are kept; None: in a file."""
     authorities: str | None
     """Path of a directory with certificates of authorities that a mail server's may be from."""
+    access: Mapping[str, AccessSettings]
+    """Host, by its label below the domain, to who may see it."""
 
     @property
     def _present(self) -> bool:
@@ -51,8 +53,7 @@ class Configured:
 
 def configuration(of: Configured) -> str:
     """Return configuration.yml. It holds no secret: they are files of their own."""
-    settings, proxy = of.settings, of.proxy
-    access = ((proxy.tasks, settings.access.tasks), (proxy.storage_console, settings.access.storage_console))
+    proxy = of.proxy
     sections: dict[str, Section] = {
         "server": _server(of),
         "log": {"level": "info"},
@@ -74,7 +75,7 @@ def configuration(of: Configured) -> str:
                     "policy": rule.policy.value,
                     **({"subject": [f"group:{group}" for group in rule.groups]} if rule.groups else {}),
                 }
-                for label, rule in access
+                for label, rule in of.access.items()
             ],
         },
         "session": _session(of),

@@ -54,6 +54,8 @@ class Routes:
     """Value of the header that opens Prefect's API; a Caddy placeholder where it is in a file."""
     s3: str | None
     console: str | None
+    metrics: str | None = None
+    dashboards: str | None = None
 
 
 def global_options(proxy: ProxySettings, *, own_authorities: bool) -> str:
@@ -95,6 +97,10 @@ def sites(routes: Routes) -> dict[str, str]:
         secure = ['header_down Set-Cookie "^(token=.*)$" "$1; Secure"']
         console = _block(f"reverse_proxy {routes.console}", secure)
         served[proxy.url(proxy.storage_console)] = (PAGE, _guarded(log_in, console))
+    # Prometheus asks nobody who they are, and Grafana's own log-in is the second.
+    for label, address in ((proxy.metrics, routes.metrics), (proxy.dashboards, routes.dashboards)):
+        if address:
+            served[proxy.url(label)] = (PAGE, _guarded(log_in, [f"reverse_proxy {address}"]))
     if log_in and log_in.served:
         # With these Authelia would take a password outside of its log-in, where failures are not counted.
         portal = ["request_header -Authorization", "request_header -Proxy-Authorization"]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pulumi
 
-from components import minio, prefect_server
+from components import grafana, minio, prefect_server, prometheus
 from components.authelia import Authelia, AutheliaArgs
 from components.authelia_config import PORT as AUTHELIA_PORT
 from components.caddy import Caddy, CaddyArgs
@@ -54,7 +54,13 @@ class FrontDoor(pulumi.ComponentResource):
         self.hosts = [str(urlsplit(str(url)).hostname) for url in self.outputs.values() if url != another]
         if settings.auth.mode is AuthMode.MANAGED:
             authelia_args = AutheliaArgs(
-                settings.auth, settings.rotation.authelia, proxy, args.images, [network], args.database
+                settings.auth,
+                settings.guarded,
+                settings.rotation.authelia,
+                proxy,
+                args.images,
+                [network],
+                args.database,
             )
             Authelia("authelia", authelia_args, child)
         if proxy.mode is ProxyMode.MANAGED:
@@ -90,6 +96,8 @@ def _routes(args: FrontDoorArgs, authorization: str) -> Routes:
         authorization=authorization,
         s3=storage and f"{storage}:{minio.API_PORT}",
         console=storage and f"{storage}:{minio.CONSOLE_PORT}",
+        metrics=f"{host(prometheus.NAME)}:{prometheus.PORT}" if settings.metrics.on else None,
+        dashboards=f"{host(grafana.NAME)}:{grafana.PORT}" if settings.metrics.grafana else None,
     )
 
 
@@ -101,6 +109,10 @@ def _urls(settings: Settings) -> Outputs:
     if settings.serves_storage:
         urls["public_storage_url"] = proxy.url(proxy.storage)
         urls["public_storage_console_url"] = proxy.url(proxy.storage_console)
+    if settings.metrics.on:
+        urls["public_metrics_url"] = proxy.url(proxy.metrics)
+    if settings.metrics.grafana:
+        urls["public_dashboards_url"] = proxy.url(proxy.dashboards)
     if auth.mode is AuthMode.MANAGED:
         urls["portal_url"] = f"{proxy.url(auth.portal)}/"
     elif auth.external:

@@ -59,6 +59,20 @@ class Images(pulumi.ComponentResource):
         """The Authelia image."""
         return self._server("authelia", self.settings.authelia, BuildArgs("authelia", self._base, artefact="authelia"))
 
+    def prometheus(self) -> Image:
+        """The Prometheus image."""
+        recipe = BuildArgs("prometheus", self._base, build_args=self._proxies())
+        return self._server("prometheus", self.settings.prometheus, recipe)
+
+    def postgres_exporter(self) -> Image:
+        """The image that asks Postgres for Prometheus."""
+        recipe = BuildArgs("postgres-exporter", self._base, build_args=self._proxies())
+        return self._server("postgres-exporter", self.settings.postgres_exporter, recipe)
+
+    def grafana(self) -> Image:
+        """The Grafana image; there is none to build."""
+        return pulled("grafana", self.settings.grafana, self._opts)
+
     def backup(self) -> Image:
         """What backs up and restores: restic and rclone, on the Postgres image for its pg_dump."""
         args = BuildArgs("backup", self.postgres, files=self._ca_bundle(), build_args=self._proxies())

@@ -54,6 +54,11 @@ class Networks(pulumi.ComponentResource):
         """The database's network: nothing in it needs the outside, and nothing outside needs it."""
         return own_network("database-network", self._opts, internal=True)
 
+    @cached_property
+    def metrics(self) -> Network:
+        """Where Prometheus meets those that ask others for it, and Grafana meets Prometheus."""
+        return own_network("metrics-network", self._opts)
+
     def host(self, container: str, alias: str | None = None) -> str:
         """The one name under which a container answers on every network it joins; its alias is its name by default.
 

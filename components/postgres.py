@@ -45,6 +45,8 @@ anybody there (`postmaster.opts` has how the last one was started; the image's o
 nobody) and there is no database but the three of every server's."""
 AUTHELIA: Final = "authelia"
 """Authelia's database, and the role that owns it."""
+OBSERVER: Final = "observer"
+"""The role that sees what goes on, and no data."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Postgres(pulumi.ComponentResource):
     database: Database
     authelia: Database | None
     """Authelia's own database."""
+    observer: Database | None
+    """How metrics are asked for: as a role of its own, which may read no table."""
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Postgres", name, None, opts)
@@ -113,7 +117,9 @@ class Postgres(pulumi.ComponentResource):
             child,
         )
 
-        def database(user: str, password: pulumi.Output[str], database: str) -> Database:
+        def database(
+            user: str, password: pulumi.Output[str], own: str | None, member_of: str | None = None
+        ) -> Database:
             # Whose container signs in with it does not wait for this: it is set in a moment, and all start at once.
             role = Role(
                 f"{name}-{user}",
@@ -123,14 +129,16 @@ class Postgres(pulumi.ComponentResource):
                     admin=settings.user,
                     role=user,
                     password=password,
-                    database=database,
+                    database=own,
+                    member_of=member_of,
                     # A role can't bear a mark; those in the stack's own Postgres are the stack's.
                     adopt=True,
                 ),
                 pulumi.ResourceOptions.merge(served_by(self.container), child),
             )
+            there = own or settings.database
             networks = [args.networks.database]
-            return Database(name, PORT, database, user, password, tls=False, networks=networks, role=[role])
+            return Database(name, PORT, there, user, password, tls=False, networks=networks, role=[role])
 
         password = kept_secret(f"{name}-password", settings.password, child, rotation.postgres)
         self.database = database(settings.user, password, settings.database)
@@ -139,4 +147,10 @@ class Postgres(pulumi.ComponentResource):
             generation = GeneratedSecretArgs(version=rotation.authelia)
             own = GeneratedSecret(f"{name}-authelia-password", generation, child).value
             self.authelia = database(AUTHELIA, own, AUTHELIA)
+        self.observer = None
+        if args.settings.metrics.on:
+            generation = GeneratedSecretArgs(version=rotation.postgres)
+            own = GeneratedSecret(f"{name}-{OBSERVER}-password", generation, child).value
+            # https://www.postgresql.org/docs/current/predefined-roles.html
+            self.observer = database(OBSERVER, own, None, "pg_monitor")
         self.register_outputs({"volume": self.volume.name})

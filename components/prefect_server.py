@@ -96,6 +96,7 @@ class PrefectServer(pulumi.ComponentResource):
                     # Else a run that died while the server was off for minutes is forgotten, and is Running for ever.
                     "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P1D",
                     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                    **({"PREFECT_SERVER_METRICS_ENABLED": "true"} if args.settings.metrics.on else {}),
                     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
                     **_retention(settings),
                 },

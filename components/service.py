@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import pulumi
 import pulumi_docker as docker
@@ -13,6 +14,9 @@ from components.naming import LABEL, labels, qualified
 from components.networks import Network
 from providers.data_contract import DataContract, DataContractArgs
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
+
+AS_NOBODY: Final = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+"""Begin of a command that needs CAP_SETGID and CAP_SETUID, and that goes on without any right."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class ServiceArgs:
     interactive: bool = False
     """A box that is started by hand with a terminal, instead of a service that always runs."""
     working_dir: str | None = None
+    user: str | None = None
+    """None: the image's."""
 
 
 def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> docker.Container:
@@ -144,6 +150,7 @@ def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> doc
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(args.capabilities)),
         security_opts=["no-new-privileges=true"],
         working_dir=args.working_dir,
+        user=args.user,
         destroy_grace_seconds=args.stop_seconds,
         stop_timeout=args.stop_seconds,
         # A stopped container with must_run=True is deleted by a refresh; that services run is asserted by whoever

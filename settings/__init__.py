@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from settings.alerts import AlertSettings, EmailSettings
 from settings.auth import (
+    AccessSettings,
     AuthEndpoint,
     AuthMode,
     AuthSettings,
@@ -31,6 +32,7 @@ from settings.backup import BackupS3Settings, BackupSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import EndpointSettings, FurtherHostSettings, HostSettings
 from settings.images import ImageSettings, ImageSource
+from settings.metrics import MetricsMode, MetricsSettings
 from settings.model import NAMESPACE, Model, SettingsError
 from settings.proxy import Certificates, ExternalProxySettings, ProxyMode, ProxySettings
 from settings.retention import RetentionSettings
@@ -50,6 +52,7 @@ from settings.stack import Settings
 __all__ = [
     "API_USER",
     "NAMESPACE",
+    "AccessSettings",
     "AlertSettings",
     "AuthEndpoint",
     "AuthMode",
@@ -70,6 +73,8 @@ __all__ = [
     "HostSettings",
     "ImageSettings",
     "ImageSource",
+    "MetricsMode",
+    "MetricsSettings",
     "MinioSettings",
     "Model",
     "NetworksSettings",

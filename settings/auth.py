@@ -96,6 +96,8 @@ class AccessByHost(Model):
 
     tasks: AccessSettings = AccessSettings()
     storage_console: AccessSettings = AccessSettings()
+    metrics: AccessSettings = AccessSettings()
+    """Of Prometheus and Grafana."""
 
 
 class SmtpSettings(Model):
@@ -146,7 +148,7 @@ class AuthSettings(Model):
             if not any(not user.disabled for user in self.users.values()):
                 problems.append("users: nobody could log in. Add somebody with `scripts/user add NAME`")
             known = {group for user in self.users.values() for group in user.groups}
-            for host, access in (("tasks", self.access.tasks), ("storage_console", self.access.storage_console)):
+            for host, access in self.access:
                 if access.groups and not known.intersection(access.groups):
                     problems.append(
                         f"access.{host}.groups: no user is in {' or '.join(access.groups)}, so nobody would see it. "

@@ -50,6 +50,19 @@ class ImageSettings(Model):
         "authelia/authelia:4.39.28@sha256:bd97cff4fcbf715b5ff1f9ae286afbe6033afce385302520b0368122d43a6f54",
         description="the Authelia image (source registry)",
     )
+    prometheus: str = Field(
+        "prom/prometheus:v3.5.0@sha256:63805ebb8d2b3920190daf1cb14a60871b16fd38bed42b857a3182bc621f4996",
+        description="the Prometheus image (source registry)",
+    )
+    postgres_exporter: str = Field(
+        "prometheuscommunity/postgres-exporter:v0.19.1"
+        "@sha256:e96064f876226d94bb6ce48a4c4b3dd76edba91168ec1ab024e5c4b959310b0f",
+        description="the image that asks Postgres for Prometheus (source registry)",
+    )
+    grafana: str = Field(
+        "grafana/grafana:12.3.1@sha256:2175aaa91c96733d86d31cf270d5310b278654b03f5718c59de12a865380a31f",
+        description="the Grafana image; pulled with either source, since Debian has none to build",
+    )
     ca_bundle: Path | None = Field(None, description="PEM file with the CAs that builds and containers trust as well")
     index_url: str | None = Field(None, description="Python package index used by builds; default: PyPI")
     proxy: str | None = Field(None, description="HTTP(S) proxy used by builds")
@@ -60,6 +73,11 @@ class ImageSettings(Model):
         if self.source is ImageSource.BUILD:
             return DEBIAN_POSTGRES_MAJOR
         return str(version_in(self.postgres)[0])
+
+    @property
+    def has_grafana(self) -> bool:
+        """Whether a host can be expected to have it: named, where nothing else is pulled."""
+        return self.source is ImageSource.REGISTRY or "grafana" in self.model_fields_set
 
     @property
     def authelia_version(self) -> tuple[int, ...]:

@@ -71,6 +71,8 @@ class ProxySettings(Model):
     api: HostLabel = Field("tasks-api", description="host of Prefect's API for machines: no log-in, its own credential")
     storage: HostLabel = Field("storage", description="host of the S3 API, below the domain")
     storage_console: HostLabel = Field("storage-console", description="host of MinIO's console, below the domain")
+    metrics: HostLabel = Field("metrics", description="host of Prometheus, where there is one, below the domain")
+    dashboards: HostLabel = Field("dashboards", description="host of Grafana, where there is one, below the domain")
     certificates: Certificates = Field(
         Certificates.ACME,
         description="`acme`: from a public authority; `files`: yours; `internal`: from an authority of Caddy's own, "

@@ -9,11 +9,12 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from settings.alerts import AlertSettings
-from settings.auth import AuthMode, AuthSettings
+from settings.auth import AccessSettings, AuthMode, AuthSettings
 from settings.backup import BackupSettings
 from settings.flows import CliSettings, FlowSettings, WorkerSettings, requirement_lines
 from settings.hosts import FurtherHostSettings, HostSettings
 from settings.images import ImageSettings, ImageSource
+from settings.metrics import MetricsSettings
 from settings.model import PORT_MAX, Model, Name
 from settings.proxy import ProxyMode, ProxySettings
 from settings.retention import RetentionSettings
@@ -64,6 +65,7 @@ class Settings(Model):
     auth: AuthSettings = AuthSettings()
     backup: BackupSettings = BackupSettings()
     alerts: AlertSettings = AlertSettings()
+    metrics: MetricsSettings = MetricsSettings()
     rotation: RotationSettings = RotationSettings()
 
     @model_validator(mode="after")
@@ -79,6 +81,7 @@ class Settings(Model):
             *self._proxy_problems(),
             *self._auth_problems(),
             *self._backup_problems(),
+            *self._metrics_problems(),
             *self._version_problems(),
         ]
         if problems:
@@ -219,6 +222,29 @@ class Settings(Model):
             return [problem]
         return []
 
+    def _metrics_problems(self) -> list[str]:
+        metrics, on, proxy, problems = self.metrics, self.profiles, self.proxy, []
+        if metrics.on and not (on.orion or self.serves_storage or on.dask):
+            problems.append(
+                "metrics.mode: neither Prefect, MinIO nor Dask is part of the stack, so there is nothing to watch. "
+                "Set one of profiles to true, or metrics.mode: none"
+            )
+        if metrics.grafana and not self.images.has_grafana:
+            problems.append(
+                "metrics.grafana: there is none among Debian's packages, so it can't be built here. Name an image that "
+                "the host can pull, or has, in images.grafana; or remove it, and look at Prometheus' own pages"
+            )
+        if proxy.serves:
+            others = [proxy.tasks, proxy.api, proxy.storage, proxy.storage_console, self.auth.portal]
+            for setting in ["metrics"] * metrics.on + ["dashboards"] * metrics.grafana:
+                label = getattr(proxy, setting)
+                if label in others:
+                    problems.append(
+                        f"proxy.{setting}: {label!r} is another host's name; one would not answer. Rename either"
+                    )
+                others.append(label)
+        return problems
+
     def _version_problems(self) -> list[str]:
         locks = {lock: locked(lock) for lock in (SERVER_LOCK, WORKER_LOCK, PROGRAM_LOCK)}
         prefect = {lock: pins["prefect"] for lock, pins in locks.items()}
@@ -253,6 +279,17 @@ class Settings(Model):
     def has_postgres(self) -> bool:
         """Whether there is a Postgres of the stack's own."""
         return self.profiles.orion and self.postgres.mode is Mode.MANAGED
+
+    @property
+    def guarded(self) -> dict[str, AccessSettings]:
+        """Host of the proxy that asks for a log-in, by its label below the domain, to who may see it."""
+        proxy, access, metrics = self.proxy, self.auth.access, self.metrics
+        return {
+            proxy.tasks: access.tasks,
+            proxy.storage_console: access.storage_console,
+            **({proxy.metrics: access.metrics} if metrics.on else {}),
+            **({proxy.dashboards: access.metrics} if metrics.grafana else {}),
+        }
 
     def _port_problems(self) -> list[str]:
         problems = []
@@ -328,6 +365,11 @@ class Settings(Model):
         return {**self.workers, **own}
 
     @property
+    def dask_requirements(self) -> tuple[str, ...]:
+        """Packages of the worker whose image Dask runs."""
+        return self.all_workers()[self.dask.image_of].requirements
+
+    @property
     def ui_url(self) -> str:
         """Prefect's UI, for people; without a slash at the end."""
         if self.server.ui_api_url:
@@ -356,6 +398,8 @@ class Settings(Model):
             "dask.dashboard_port": (on.dask, self.dask.dashboard_port, 1),
             "dask.scheduler_port": (shared_dask, self.dask.scheduler_port, 1),
             "dask.worker_port": (shared_dask, self.dask.worker_port, max(self.dask_workers.values())),
+            "metrics.port": (self.metrics.on, self.metrics.port, 1),
+            "metrics.grafana_port": (self.metrics.grafana, self.metrics.grafana_port, 1),
             "proxy.http_port": (managed_proxy, self.proxy.http_port, 1),
             "proxy.https_port": (managed_proxy, self.proxy.https_port, 1),
         }
@@ -364,7 +408,7 @@ class Settings(Model):
     def resolved(self) -> Settings:
         """The same settings with `port_offset` added to every port, and MinIO told of its console behind the proxy."""
         offset = self.port_offset
-        server, minio, dask, proxy = self.server, self.minio, self.dask, self.proxy
+        server, minio, dask, proxy, metrics = self.server, self.minio, self.dask, self.proxy, self.metrics
         if proxy.mode is ProxyMode.MANAGED:
             proxy = proxy.model_copy(
                 update={"http_port": proxy.http_port + offset, "https_port": proxy.https_port + offset}
@@ -374,6 +418,9 @@ class Settings(Model):
             update={
                 "port_offset": 0,
                 "proxy": proxy,
+                "metrics": metrics.model_copy(
+                    update={"port": metrics.port + offset, "grafana_port": metrics.grafana_port + offset}
+                ),
                 "server": server.model_copy(update={"port": server.port + offset}),
                 "minio": minio.model_copy(
                     update={

@@ -23,6 +23,8 @@ SERVERS = {
     "minio_url": "MinIO's S3 API",
     "minio_console_url": "MinIO console",
     "dask_dashboard_url": "Dask dashboard",
+    "prometheus_url": "Prometheus",
+    "grafana_url": "Grafana",
 }
 """Stack output to what it opens."""
 PREFECT_AUTH = "prefect_api_auth_string"

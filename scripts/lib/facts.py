@@ -63,7 +63,14 @@ HTTPS_PORT = 443
 EXECS = 4
 """Commands in containers of one host at a time: sshd turns some away when ten sign in at once."""
 STORAGE = "prefect-environment:index:FlowStorage"
-DOORS = ("public_url", "public_api_url", "public_storage_url", "public_storage_console_url")
+DOORS = (
+    "public_url",
+    "public_api_url",
+    "public_storage_url",
+    "public_storage_console_url",
+    "public_metrics_url",
+    "public_dashboards_url",
+)
 """Outputs that are URLs of the front door."""
 BACKUP_MARKS = "/var/lib/backup/"
 """What the paths of the marks begin with that a backup leaves; see images/backup/backup."""
@@ -196,6 +203,26 @@ class Backup:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Something that Prometheus asks for metrics."""
+
+    name: str
+    """Logical name of its container."""
+    error: str | None
+    """Why the last answer was none."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Prometheus."""
+
+    url: str
+    targets: tuple[Target, ...]
+    """Those that it has asked by now, sorted."""
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of it; parts that are switched off are None or empty."""
 
@@ -208,6 +235,7 @@ class Facts:
     minio: Store | None
     certificates: tuple[Certificate, ...]
     backup: Backup | None = None
+    metrics: Metrics | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +269,7 @@ def look(stack: Stack) -> Facts:
         prefect = threads.submit(_prefect, outputs, via) if "prefect_api_url" in outputs else None
         dask = threads.submit(_dask, outputs, via) if "dask_dashboard_url" in outputs else None
         minio = threads.submit(_store, outputs, _bucket(state), via) if "minio_url" in outputs else None
+        metrics = threads.submit(_metrics, outputs, via) if "prometheus_url" in outputs else None
         seen = [each.result() for each in hosts]
         return Facts(
             stack=stack.name,
@@ -252,6 +281,7 @@ def look(stack: Stack) -> Facts:
             minio=minio.result() if minio else None,
             certificates=tuple(each.result() for each in doors),
             backup=next((each.backup for each in seen if each.backup), None),
+            metrics=metrics.result() if metrics else None,
         )
 
 
@@ -448,12 +478,32 @@ def _pool(client: SyncPrefectClient, pool: WorkPool) -> Pool:
 def _dask(outputs: Mapping[str, Any], via: SshHost | None) -> Dask:
     url = outputs["dask_dashboard_url"]
     try:
-        # The user's proxy is not for loopback.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{reachable(url, via)}/json/counts.json", timeout=API_SECONDS) as answer:
-            return Dask(url, int(json.load(answer)["workers"]), None)
+        return Dask(url, int(_told(f"{reachable(url, via)}/json/counts.json")["workers"]), None)
     except (OSError, ValueError, KeyError, HTTPException, HostError) as error:
         return Dask(url, None, _reason(error))
+
+
+def _metrics(outputs: Mapping[str, Any], via: SshHost | None) -> Metrics:
+    url = outputs["prometheus_url"]
+    try:
+        # https://prometheus.io/docs/prometheus/latest/querying/api/#targets
+        active = _told(f"{reachable(url, via)}/api/v1/targets?state=active")["data"]["activeTargets"]
+        # One is asked for metrics of several kinds: any failure of these is its own.
+        errors: dict[str, str] = {}
+        for each in active:
+            if each["health"] != UNKNOWN:
+                errors[each["labels"]["instance"]] = each["lastError"] or errors.get(each["labels"]["instance"], "")
+        return Metrics(url, tuple(Target(name, error or None) for name, error in sorted(errors.items())), None)
+    except (OSError, ValueError, KeyError, HTTPException, HostError) as error:
+        return Metrics(url, (), _reason(error))
+
+
+def _told(url: str) -> dict[str, Any]:
+    """What a server on loopback answers, past the user's proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=API_SECONDS) as answer:
+        told: dict[str, Any] = json.load(answer)
+        return told
 
 
 def _store(outputs: Mapping[str, Any], bucket: str, via: SshHost | None) -> Store:

@@ -24,6 +24,7 @@ DEFAULT = Limits()
 STOPPED = frozenset({"created", "exited", "dead"})
 """States in which a container does not run."""
 DASK_WORKER = "dask-worker-"
+PROMETHEUS = "prometheus"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Problem:
     """Something that needs a look."""
 
     part: str
-    """hosts, containers, prefect, dask, minio, certificates or backup: the part of the facts that it is about."""
+    """hosts, containers, prefect, dask, minio, certificates, backup or metrics: the part of the facts that it is of."""
     what: str
     """Its name there."""
     meaning: str
@@ -80,6 +81,7 @@ def judge(facts: Facts, limits: Limits = DEFAULT) -> Iterator[Problem]:
         yield from _minio_problems(facts, troubled)
         yield from _certificate_problems(facts, troubled, limits)
         yield from _backup_problems(facts, troubled, limits)
+        yield from _metrics_problems(facts, troubled)
 
 
 def _host_problems(host: Host, limits: Limits) -> Iterator[Problem]:
@@ -239,6 +241,25 @@ def _backup_problems(facts: Facts, troubled: Collection[str], limits: Limits) ->
         yield Problem("backup", "backup", what, f"{fix} makes one now")
 
 
+def _metrics_problems(facts: Facts, troubled: Collection[str]) -> Iterator[Problem]:
+    if facts.metrics is None or PROMETHEUS in troubled:
+        return
+    log = "See `scripts/logs {} --tail 50 --stack " + f"{facts.stack}`"
+    if facts.metrics.error:
+        yield Problem("metrics", PROMETHEUS, f"{facts.metrics.error}: nothing is measured", log.format(PROMETHEUS))
+    servers = {
+        "prefect-server": facts.prefect,
+        "prefect-exporter": facts.prefect,
+        "dask-scheduler": facts.dask,
+        "minio": facts.minio,
+    }
+    told = {*troubled, *(name for name, server in servers.items() if server and server.error)}
+    for target in facts.metrics.targets:
+        if target.error and target.name not in told:
+            meaning = f"it gives Prometheus no metrics ({target.error})"
+            yield Problem("metrics", target.name, meaning, log.format(target.name))
+
+
 def table(facts: Facts, problems: Iterable[Problem]) -> Iterator[str]:
     """Show it all: what is the matter, a line for each part, and a line for each problem."""
     problems = list(problems)
@@ -290,6 +311,10 @@ def _rows(facts: Facts) -> Iterator[_Row]:
         ends = [each.not_after for each in facts.certificates if each.not_after]
         first = f", the first ends in {_span(min(ends) - facts.looked_at)}" if ends else ""
         yield _Row("certificates", None, "certificates", f"{len(ends)} of {len(facts.certificates)}{first}")
+    if facts.metrics:
+        targets = facts.metrics.targets
+        given = f"{sum(not each.error for each in targets)} of {len(targets)} targets answer"
+        yield _Row("metrics", None, "metrics", "does not answer" if facts.metrics.error else given)
     if facts.backup:
         last = facts.backup.last
         told = f"the last one {_span(facts.looked_at - last)} ago" if last else "none yet"

@@ -18,9 +18,16 @@ URLS = {
     "prefect_url": "Prefect",
     "minio_console_url": "MinIO console",
     "dask_dashboard_url": "Dask dashboard",
+    "prometheus_url": "Prometheus",
+    "grafana_url": "Grafana",
 }
 """Stack output on the host's loopback to what it opens."""
-PUBLIC = {"public_url": "Prefect", "public_storage_console_url": "MinIO console"}
+PUBLIC = {
+    "public_url": "Prefect",
+    "public_storage_console_url": "MinIO console",
+    "public_metrics_url": "Prometheus",
+    "public_dashboards_url": "Grafana",
+}
 """Stack output by the proxy to what it opens."""
 
 

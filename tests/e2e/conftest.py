@@ -65,6 +65,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     door = {"mode": "managed", "domain": "lived-in.test", "certificates": "internal", "address": "127.0.0.79"}
     for env in environment(tmp_path_factory.mktemp("lived-in"), "lived-in", 2600, profiles={"cli": False}, proxy=door):
         SHARED["lived-in"] = env
+        env.write_settings(metrics={"mode": "managed"})
         env.up()
         yield env
 

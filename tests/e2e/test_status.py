@@ -109,9 +109,9 @@ def test_all_is_well(env: Environment) -> None:
     assert_well(env)
     text = env.run("scripts/status", "--stack", env.stack, ok=False).text
     assert text.startswith("stack lived-in: ")
-    assert "8 of 8 run" in text
+    assert "11 of 11 run" in text
     assert re.search(r"✓ dask-pool +1 worker online; flow runs: 0 running, 0 due, 0 late", text)
-    assert re.search(r"✓ certificates +4 of 4, the first ends in \d+ h", text)
+    assert re.search(r"✓ certificates +5 of 5, the first ends in \d+ h", text)
     told = status(env)
     assert told["prefect"]["version"] == "3.8.8"
     assert told["dask"]["workers"] == 1

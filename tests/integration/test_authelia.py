@@ -19,7 +19,7 @@ import urllib3
 from argon2 import PasswordHasher
 
 from components.authelia_config import DATABASE, NOTIFICATIONS, Configured, configuration, users
-from settings import AuthSettings, ProxySettings
+from settings import AuthSettings, ProxySettings, Settings
 from settings.images import BUILT_AUTHELIA
 from tests.integration.ports import free_port
 from toolchain.artefacts import artefact, built
@@ -135,7 +135,8 @@ def _rendered(directory: Path) -> Path:
     people, file = directory / "users.yml", directory / "configuration.yml"
     people.write_text(users(_settings()))
     proxy = ProxySettings.model_validate({"mode": "managed", "domain": DOMAIN})
-    of = Configured(BUILT_AUTHELIA, _settings(), proxy, "door", str(people), database=None, authorities=None)
+    access = Settings.model_construct(auth=_settings(), proxy=proxy).guarded
+    of = Configured(BUILT_AUTHELIA, _settings(), proxy, "door", str(people), None, None, access)
     file.write_text(configuration(of))
     return file
 

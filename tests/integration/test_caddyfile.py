@@ -31,7 +31,16 @@ def test_caddy_takes_it(proxy: str, log_in: str, tmp_path: Path) -> None:
     if not built(caddy):
         pytest.fail(f"{caddy.path} is missing: run `scripts/toolchain caddy` (about {caddy.minutes} minutes)")
     settings = ProxySettings.model_validate({"mode": "managed", "domain": "example.com", **PROXIES[proxy]})
-    routes = Routes(settings, LOG_INS[log_in], "prefect-server:4200", "Basic eA==", "minio:9000", "minio:9001")
+    routes = Routes(
+        settings,
+        LOG_INS[log_in],
+        "prefect-server:4200",
+        "Basic eA==",
+        "minio:9000",
+        "minio:9001",
+        "prometheus:9090",
+        "grafana:3000",
+    )
     options = "" if proxy == "external" else global_options(settings, own_authorities=False)
     file = tmp_path / "Caddyfile"
     file.write_text(options + caddyfile(routes))

@@ -47,8 +47,10 @@ def auth(**more: object) -> AuthSettings:
 def told(
     version: tuple[int, ...], settings: AuthSettings | None = None, database: Database | None = None
 ) -> dict[str, Any]:
+    settings = settings or auth()
+    access = Settings.model_construct(auth=settings, proxy=PROXY).guarded
     text = configuration(
-        Configured(version, settings or auth(), PROXY, "door-session", "/root/users.yml", database, authorities=None)
+        Configured(version, settings, PROXY, "door-session", "/root/users.yml", database, None, access)
     )
     content: dict[str, Any] = json.loads(text)
     return content
@@ -187,9 +189,9 @@ def declared(settings: AuthSettings, images: Mapping[str, object]) -> list[Recor
         networks = Networks("networks", NetworksSettings())
         made = Images("images", ImageSettings.model_validate(images))
         engine = EngineConnection(server="host", url="unix:///var/run/docker.sock")
-        args = PostgresArgs(Settings.model_construct(auth=settings), made, networks, engine)
-        server = Postgres("postgres", args)
-        Authelia("authelia", AutheliaArgs(settings, 1, PROXY, made, [networks.caddy], server.authelia))
+        stack = Settings.model_construct(auth=settings, proxy=PROXY)
+        server = Postgres("postgres", PostgresArgs(stack, made, networks, engine))
+        Authelia("authelia", AutheliaArgs(settings, stack.guarded, 1, PROXY, made, [networks.caddy], server.authelia))
 
     return record(program=program)
 

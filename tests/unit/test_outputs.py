@@ -20,8 +20,11 @@ FRONT_DOOR = {
     "proxy": {"mode": "external", "domain": "example.com"},
     "auth": {"mode": "managed", "users": {"ann": {"email": "ann@example.com", "password_hash": HASH}}},
 }
-"""What has all outputs, with backups."""
-BACKUP = {"mode": "managed", "directory": "/srv/backup"}
+"""What has all outputs, with what watches and keeps it."""
+KEPT = {
+    "backup": {"mode": "managed", "directory": "/srv/backup"},
+    "metrics": {"mode": "managed", "grafana": True},
+}
 FLOWS = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"][f"{NAMESPACE}:flows"]
 
 
@@ -33,7 +36,7 @@ def exported(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> set[str]:
 
 
 def test_every_output_is_declared_and_every_declared_one_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert exported(monkeypatch, flows=FLOWS, backup=BACKUP, **FRONT_DOOR) == Outputs.__annotations__.keys()
+    assert exported(monkeypatch, flows=FLOWS, **KEPT, **FRONT_DOOR) == Outputs.__annotations__.keys()
 
 
 def test_parts_that_are_off_have_no_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +53,7 @@ def test_parts_that_are_off_have_no_outputs(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add to this list; a name that is renamed or removed breaks the programs that read it."""
-    assert exported(monkeypatch, flows=FLOWS, backup=BACKUP, **FRONT_DOOR) >= {
+    assert exported(monkeypatch, flows=FLOWS, **KEPT, **FRONT_DOOR) >= {
         "backup_password",
         "bucket_access_key",
         "bucket_secret_key",
@@ -58,6 +61,8 @@ def test_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         "cli_command",
         "dask_dashboard_url",
         "deployments",
+        "grafana_password",
+        "grafana_url",
         "minio_console_url",
         "minio_root_password",
         "minio_root_user",
@@ -66,7 +71,10 @@ def test_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         "prefect_api_auth_string",
         "prefect_api_url",
         "prefect_url",
+        "prometheus_url",
         "public_api_url",
+        "public_dashboards_url",
+        "public_metrics_url",
         "public_storage_console_url",
         "public_storage_url",
         "public_url",

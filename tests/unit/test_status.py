@@ -17,9 +17,11 @@ from scripts.lib.facts import (
     Disk,
     Facts,
     Host,
+    Metrics,
     Pool,
     Prefect,
     Store,
+    Target,
     inside,
     wanted_containers,
 )
@@ -64,6 +66,7 @@ WELL = Facts(
     minio=Store("http://127.0.0.1:9000", "flows", 5288, None),
     certificates=(CERTIFICATE,),
     backup=Backup(NOW - timedelta(hours=9), NOW - timedelta(hours=9), failed=False),
+    metrics=Metrics("http://127.0.0.1:9090", (Target("minio", None), Target("prefect-exporter", None)), None),
 )
 
 
@@ -109,13 +112,21 @@ def test_all_is_well() -> None:
         "✓ Dask           1 worker",
         "✓ MinIO          5.29 kB in flows",
         "✓ certificates   1 of 1, the first ends in 50 d",
+        "✓ metrics        2 of 2 targets answer",
         "✓ backup         the last one 9 h ago",
     ]
 
 
 def test_parts_that_are_switched_off_are_not_missed() -> None:
     bare = replace(
-        WELL, prefect=None, dask=None, minio=None, certificates=(), backup=None, containers=(container("postgres"),)
+        WELL,
+        prefect=None,
+        dask=None,
+        minio=None,
+        certificates=(),
+        backup=None,
+        metrics=None,
+        containers=(container("postgres"),),
     )
     assert list(judge(bare)) == []
     assert [line.split()[1] for line in told(bare).splitlines()[2:]] == ["host", "containers"]
@@ -314,6 +325,28 @@ def test_a_silent_further_host_hides_only_what_is_on_it() -> None:
     problems = list(judge(replace(seen, hosts=(*seen.hosts, gpu), containers=(*seen.containers, there))))
     assert [each.what for each in problems] == ["hosts.gpu", "dask-pool"]
     assert exit_code(problems) == 2
+
+
+def test_who_gives_no_metrics() -> None:
+    assert WELL.metrics
+    down = Target("minio", "server returned HTTP status 403 Forbidden")
+    facts = replace(WELL, metrics=replace(WELL.metrics, targets=(down, Target("prefect-exporter", None))))
+    [problem] = judge(facts)
+    assert (problem.part, problem.what) == ("metrics", "minio")
+    assert "403 Forbidden" in problem.meaning
+    assert "scripts/logs minio" in problem.fix
+    assert "✗ metrics        1 of 2 targets answer" in told(facts)
+    silent = replace(WELL, metrics=Metrics("http://127.0.0.1:9090", (), "it does not answer (refused)"))
+    [problem] = judge(silent)
+    assert (problem.what, "scripts/logs prometheus" in problem.fix) == ("prometheus", True)
+
+
+def test_who_is_in_trouble_anyway_is_not_told_twice() -> None:
+    assert WELL.prefect
+    down = Metrics("http://127.0.0.1:9090", (Target("minio", "timed out"), Target("prefect-exporter", "503")), None)
+    stopped = replace(with_container("minio", state="exited", exit_code=0), metrics=down)
+    silent = replace(stopped, prefect=replace(WELL.prefect, error="it does not answer", pools=()))
+    assert [each.part for each in judge(silent)] == ["containers", "prefect"]
 
 
 def test_the_shape_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
