@@ -140,7 +140,7 @@ class FrontDoor:
 def front_door_of(directory: Path) -> Iterator[FrontDoor]:
     """The stack, made by one `scripts/up`."""
     lead_below(DOMAIN, ADDRESS)
-    access = {"groups": [GROUP]}
+    access = dict.fromkeys(("tasks", "storage_console", "metrics"), {"groups": [GROUP]})
     people = {name: {"email": f"{name}@{DOMAIN}", **user} for name, user in USERS.items()}
     code = directory / TICKING
     code.mkdir()
@@ -150,7 +150,8 @@ def front_door_of(directory: Path) -> Iterator[FrontDoor]:
         directory, "front", OFFSET,
         flows={**shipped(ROOT, "dev-mirror")["flows"], TICKING: ticking},
         proxy={"mode": "managed", "domain": DOMAIN, "certificates": "internal", "address": ADDRESS},
-        auth={"mode": "managed", "users": people, "access": {"tasks": access, "storage_console": access}},
+        auth={"mode": "managed", "users": people, "access": access},
+        metrics={"mode": "managed"},
     ):  # fmt: skip
         set_secrets(env, {f"auth.users.{name}.password_hash": HASHER.hash(PASSWORD) for name in USERS})
         env.up()

@@ -203,6 +203,24 @@ def test_the_console_shows_the_bucket(front: FrontDoor, page: Page) -> None:
     assert all(cookie["secure"] for cookie in page.context.cookies() if cookie["name"] != "prefect_ui_version")
 
 
+def test_prometheus_after_the_log_in(front: FrontDoor, page: Page) -> None:
+    """The pages of Debian's; Grafana's can't be seen without an image registry to have it from."""
+    elsewhere = requests_elsewhere(page.context)
+    page.goto(front.url("metrics"))
+    expect(page).to_have_url(at(front.url("auth")))
+    log_in(page)
+    expect(page).to_have_url(at(f"{front.url('metrics')}/classic/graph"))
+    page.goto(f"{front.url('metrics')}/classic/targets")
+    for job in ("dask-scheduler", "dask-worker", "minio", "minio-buckets", "postgres", "prefect", "prefect-server"):
+        expect(page.get_by_role("link", name=f"{job} (1/1 up)")).to_be_visible()
+    picture(page, "prometheus-targets")
+    query = "g0.expr=prefect_flow_runs_ended_last_hour&g0.tab=0&g0.range_input=15m"
+    page.goto(f"{front.url('metrics')}/classic/graph?{query}")
+    expect(page.get_by_text(re.compile('prefect_flow_runs_ended_last_hour{.*state="completed"}')).first).to_be_visible()
+    picture(page, "prometheus-graph")
+    assert not elsewhere
+
+
 def test_who_logs_out_is_out(front: FrontDoor, page: Page) -> None:
     page.goto(front.url("tasks"))
     log_in(page)

@@ -29,7 +29,7 @@ from tests.e2e.front_door import ADDRESS, DOMAIN, HTTP_PORT, PASSWORD, PORT, Ans
 
 pytestmark = pytest.mark.xdist_group("front")
 
-PEOPLE_ONLY: Final = ("tasks", "storage-console")
+PEOPLE_ONLY: Final = ("tasks", "storage-console", "metrics")
 """The hosts behind the log-in."""
 EVERY_HOST: Final = (*PEOPLE_ONLY, "tasks-api", "storage", "auth")
 IDENTITY: Final = ("remote-user", "remote-groups", "remote-name", "remote-email")
@@ -223,7 +223,7 @@ def test_guessing_is_throttled(front: FrontDoor) -> None:
         assert client.get(front.url("tasks")).status_code != 302, "others are not kept out with it"
 
 
-def test_a_log_in_opens_both_hosts_until_the_log_out(front: FrontDoor) -> None:
+def test_a_log_in_opens_all_hosts_until_the_log_out(front: FrontDoor) -> None:
     with front.log_in() as client:
         settings = client.get(f"{front.url('tasks')}/ui-settings")
         assert settings.status_code == 200
@@ -233,6 +233,8 @@ def test_a_log_in_opens_both_hosts_until_the_log_out(front: FrontDoor) -> None:
         deployments = client.post(f"{front.url('tasks')}/api/deployments/filter", json={})
         assert "test-deployment" in {each["name"] for each in deployments.raise_for_status().json()}
         assert b"MinIO" in client.get(front.url("storage-console")).content
+        targets = client.get(f"{front.url('metrics')}/api/v1/targets?state=active").raise_for_status().json()
+        assert "prefect-server" in {each["labels"]["job"] for each in targets["data"]["activeTargets"]}
         kept = client.cookies[front.session]
         assert client.post(f"{front.url('auth')}/api/logout", json={}).status_code == 200
         for host in PEOPLE_ONLY:
@@ -330,7 +332,7 @@ def _echoed(front: FrontDoor, tmp_path: Path) -> Iterator[FrontDoor]:
     address = "127.0.0.78"
     for file in ("etc/caddy/Caddyfile", "root/prefect-api-authorization"):
         docker("cp", f"{front.env.name('caddy')}:/{file}", str(tmp_path))
-    servers = {"authelia": "9091", "prefect-server": "4200", "minio": "9000"}
+    servers = {"authelia": "9091", "prefect-server": "4200", "minio": "9000", "prometheus": "9090"}
     aliases = [f"--network-alias={alias}" for name in servers for alias in (name, front.env.name(name))]
     program = (ROOT / "tests" / "e2e" / "echo.py").read_text()
     docker("network", "create", network)
@@ -396,11 +398,14 @@ def test_who_is_told_what(front: FrontDoor, echoed: FrontDoor) -> None:
     [console] = sent(9001)
     assert console["remote-user"] == "known"
     assert not {"authorization", "remote-groups", "proxy-authorization"} & console.keys()
+    [prometheus] = sent(9090)
+    assert prometheus["remote-user"] == "known"
+    assert not {"authorization", "remote-groups", "proxy-authorization"} & prometheus.keys()
     [store] = sent(9000)
     assert store["authorization"] == "Basic forged"
     assert store["host"] == f"{echoed.host('storage')}:{PORT}", "what S3 clients sign"
     assert "cookie" not in store
-    assert credential not in {*console.values(), *store.values()}
+    assert credential not in {*console.values(), *prometheus.values(), *store.values()}
 
 
 def _answers(front: FrontDoor, host: str) -> bool:

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a whole stack, how its pages show it, and who says that somebody tells it nothing."""
+"""What Prometheus is told of a whole stack, and who says that somebody tells it nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
 
 from components.grafana import DASHBOARD
 from tests.e2e.environment import Environment, eventually
-from tests.e2e.test_browser import ARTEFACTS, CHROMIUM, picture
 
 pytestmark = pytest.mark.xdist_group("lived-in")
 
@@ -115,24 +113,3 @@ def test_who_tells_nothing_is_named(env: Environment, prometheus: str) -> None:
     finally:
         env.docker("network", "connect", "--alias", "postgres-exporter", network, exporter)
     eventually(lambda: up(prometheus)["postgres-exporter"], SECONDS)
-
-
-@pytest.fixture(name="page")
-def _page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium.new_page(viewport={"width": 1280, "height": 1500})
-        chromium.close()
-
-
-def test_its_own_pages_show_it(prometheus: str, page: Page) -> None:
-    """Those of Debian's Prometheus; a Grafana can't be had without an image registry."""
-    page.goto(f"{prometheus}/classic/targets")
-    for job in ("dask-scheduler", "dask-worker", "minio", "minio-buckets", "postgres", "prefect", "prefect-server"):
-        expect(page.get_by_role("link", name=f"{job} (1/1 up)")).to_be_visible()
-    picture(page, "prometheus-targets")
-    query = "g0.expr=prefect_flow_runs_ended_last_hour&g0.tab=0&g0.range_input=15m"
-    page.goto(f"{prometheus}/classic/graph?{query}")
-    expect(page.get_by_text(re.compile('prefect_flow_runs_ended_last_hour{.*state="completed"}')).first).to_be_visible()
-    picture(page, "prometheus-graph")
-    assert (ARTEFACTS / "prometheus-graph.png").stat().st_size > 0
