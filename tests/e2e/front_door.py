@@ -140,7 +140,7 @@ class FrontDoor:
 def front_door_of(directory: Path) -> Iterator[FrontDoor]:
     """The stack, made by one `scripts/up`."""
     lead_below(DOMAIN, ADDRESS)
-    access = dict.fromkeys(("tasks", "storage_console", "metrics"), {"groups": [GROUP]})
+    access = {host: {"groups": [GROUP]} for host in ("tasks", "storage_console", "metrics")}
     people = {name: {"email": f"{name}@{DOMAIN}", **user} for name, user in USERS.items()}
     code = directory / TICKING
     code.mkdir()
