@@ -5,6 +5,7 @@ import os
 import re
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -204,6 +205,7 @@ def _smoke(client: "SyncPrefectClient", where: Target, deployment: str, timeout:
     say("\nLogs of the flow run:")
     for entry in _logs(client, run):
         say(f"  {entry.timestamp:%H:%M:%S} {entry.message}")
+    say(f"Its task runs: {_states(client, run) or 'none'}")
     pool = known.work_pool_name
     online = sum(worker.status == "ONLINE" for worker in client.read_workers_for_work_pool(pool)) if pool else 0
     dask = dask_workers(where.dashboard_url, where.via)
@@ -245,10 +247,9 @@ def _run_problems(run: FlowRun, timeout: float) -> Iterator[str]:
 def _settled_problems(client: "SyncPrefectClient", where: Target, run: FlowRun) -> list[str]:
     """Look until all is as it should be, or long enough."""
     containers = where.containers()
-    flow_runs = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
     end = time.monotonic() + SETTLE_SECONDS
     while True:
-        tasks = client.read_task_runs(flow_run_filter=flow_runs, limit=PAGE)
+        tasks = _task_runs(client, run)
         problems = list(greetings_problems(run.parameters["names"], tasks, _logs(client, run), containers))
         if not problems or time.monotonic() > end:
             return problems
@@ -263,6 +264,16 @@ def _logs(client: "SyncPrefectClient", run: FlowRun) -> list[Log]:
         if len(more) < PAGE:
             break
     return logs
+
+
+def _task_runs(client: "SyncPrefectClient", run: FlowRun) -> list[TaskRun]:
+    flow_runs = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    return client.read_task_runs(flow_run_filter=flow_runs, limit=PAGE)
+
+
+def _states(client: "SyncPrefectClient", run: FlowRun) -> str:
+    counted = Counter(task.state_name for task in _task_runs(client, run))
+    return ", ".join(f"{number} {name}" for name, number in counted.most_common())
 
 
 def greetings_problems(
