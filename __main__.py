@@ -80,7 +80,7 @@ if on.cli:
 
 backup = front_door = None
 if settings.backup.on:
-    saved = postgres.database if on.orion else None, storage if on.minio else None
+    saved = postgres if on.orion else None, storage if on.minio else None
     backup = Backup("backup", BackupArgs(settings.backup, images, networks.minio, *saved), host)
     outputs |= backup.outputs
 

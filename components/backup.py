@@ -8,10 +8,11 @@ from typing import Final
 import pulumi
 import pulumi_docker as docker
 
+from components.external_postgres import ExternalPostgres
 from components.flow_storage import FlowStorage
 from components.images import Images
 from components.networks import Network
-from components.postgres import Database
+from components.postgres import Database, Postgres
 from components.prefect_client import CA_BUNDLE
 from components.service import SecretFile, ServiceArgs, container, data_volume, kept_secret
 from outputs import Outputs
@@ -30,22 +31,23 @@ class BackupArgs:
     images: Images
     network: Network
     """Where the S3 store is; leads out to a target elsewhere, too."""
-    database: Database | None
+    postgres: Postgres | ExternalPostgres | None
     storage: FlowStorage | None
 
 
 class Backup(pulumi.ComponentResource):
-    """A container with pg_dump, rclone and restic; `images/backup/backup` is what it does."""
+    """A container with Postgres' tools, rclone and restic; `images/backup/backup` is what it does."""
 
     container: docker.Container
     work: docker.Volume
-    """What is mounted at WORK; its marks `attempt`, `succeeded` and `failed` tell how the last ones went."""
+    """What is mounted at WORK; its marks `attempt`, `succeeded`, `failed` and `archived` tell how it goes."""
     outputs: Outputs
 
     def __init__(self, name: str, args: BackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Backup", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        settings, database, storage = args.settings, args.database, args.storage
+        settings, postgres, storage = args.settings, args.postgres, args.storage
+        database, archiver = (postgres.database, postgres.archiver) if postgres else (None, None)
         password = kept_secret(f"{name}-password", settings.password, child)
         # Read by those names.
         secrets = {"password": password}
@@ -63,6 +65,9 @@ class Backup(pulumi.ComponentResource):
         if database:
             env |= _database_env(database)
             secrets["database-password"] = database.password
+        if archiver:
+            env["ARCHIVER"] = archiver.user
+            secrets["archiver-password"] = archiver.password
         if storage:
             env |= _store_env(storage)
             secrets["store-secret-key"] = pulumi.Output.from_input(storage.key.secret)
@@ -80,6 +85,8 @@ class Backup(pulumi.ComponentResource):
                 secret_files=[SecretFile(f"{name}-{what}", secret) for what, secret in secrets.items()],
                 # Unhealthy is the one whose last backup failed.
                 health=["test", "!", "-e", f"{WORK}/failed"],
+                # To recover by a Postgres of its own, which does not run as root.
+                capabilities=["CAP_SETGID", "CAP_SETUID"] if archiver else [],
             ),
             child,
         )

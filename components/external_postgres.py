@@ -15,6 +15,7 @@ class ExternalPostgres(pulumi.ComponentResource):
     database: Database
     authelia: Database | None = None
     observer: Database | None = None
+    archiver: Database | None = None
 
     def __init__(
         self, name: str, settings: ExternalPostgresSettings, opts: pulumi.ResourceOptions | None = None

@@ -36,17 +36,22 @@ if ! room; then
   trap 'exit 1' INT TERM
   until room; do sleep 1; done
 fi
-POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres
+POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres \
+  -c max_slot_wal_keep_size=1GB
 """
 """The image asks for a password when it makes the database; nobody knows this one, and the roles get theirs after.
 
 What a first start leaves that was cut short, no later one finishes: it is removed, if no server ever answered to
 anybody there (`postmaster.opts` has how the last one was started; the image's own, for the time of making, listens to
-nobody) and there is no database but the three of every server's."""
+nobody) and there is no database but the three of every server's.
+
+What is kept for who reads the write-ahead log has a limit: one that stays away must not fill the disk."""
 AUTHELIA: Final = "authelia"
 """Authelia's database, and the role that owns it."""
 OBSERVER: Final = "observer"
 """The role that sees what goes on, and no data."""
+ARCHIVER: Final = "archiver"
+"""The role that reads the write-ahead log and the files of all databases, and may change nothing."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Postgres(pulumi.ComponentResource):
     """Authelia's own database."""
     observer: Database | None
     """How metrics are asked for: as a role of its own, which may read no table."""
+    archiver: Database | None
+    """How the write-ahead log is read for backups."""
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("prefect-environment:index:Postgres", name, None, opts)
@@ -118,7 +125,12 @@ class Postgres(pulumi.ComponentResource):
         )
 
         def database(
-            user: str, password: pulumi.Output[str], own: str | None, member_of: str | None = None
+            user: str,
+            password: pulumi.Output[str],
+            own: str | None,
+            member_of: str | None = None,
+            *,
+            replicates: bool | None = None,
         ) -> Database:
             # Whose container signs in with it does not wait for this: it is set in a moment, and all start at once.
             role = Role(
@@ -131,6 +143,7 @@ class Postgres(pulumi.ComponentResource):
                     password=password,
                     database=own,
                     member_of=member_of,
+                    replicates=replicates,
                     # A role can't bear a mark; those in the stack's own Postgres are the stack's.
                     adopt=True,
                 ),
@@ -153,4 +166,9 @@ class Postgres(pulumi.ComponentResource):
             own = GeneratedSecret(f"{name}-{OBSERVER}-password", generation, child).value
             # https://www.postgresql.org/docs/current/predefined-roles.html
             self.observer = database(OBSERVER, own, None, "pg_monitor")
+        self.archiver = None
+        if args.settings.backup.point_in_time:
+            generation = GeneratedSecretArgs(version=rotation.postgres)
+            own = GeneratedSecret(f"{name}-{ARCHIVER}-password", generation, child).value
+            self.archiver = database(ARCHIVER, own, None, replicates=True)
         self.register_outputs({"volume": self.volume.name})

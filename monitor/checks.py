@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from monitor.limits import Limits
+from monitor.limits import Limits, archive_is_late
 
 SECONDS = 5.0
 """How long a server may take to answer."""
@@ -55,6 +55,7 @@ def problems(
     yield from low_disks(limits, disks)
     if backup:
         yield from late_backups(limits, Path(backup), datetime.now(UTC))
+        yield from late_archive(Path(backup), datetime.now(UTC))
     for door in doors:
         yield from ending_certificate(limits, door, datetime.now(UTC))
     yield from silent_prefect(prefect)
@@ -101,6 +102,21 @@ def late_backups(limits: Limits, marks: Path, now: datetime) -> Iterator[Problem
     if limits.backup_is_old(age):
         old = f"{age / timedelta(hours=1):.0f} h"
         yield Problem("backup", f"no backup for {old}", f"The last one was made {old} ago.\n{first}")
+
+
+def late_archive(marks: Path, now: datetime) -> Iterator[Problem]:
+    """Tell of a write-ahead log that is kept minute by minute, and does not arrive."""
+    archived = marks / "archived"
+    if not archived.exists():
+        return
+    age = now - datetime.fromtimestamp(archived.stat().st_mtime, UTC)
+    if archive_is_late(age):
+        yield Problem(
+            "archive",
+            "Postgres is not saved minute by minute",
+            f"What happened in it since {now - age:%Y-%m-%d %H:%M} UTC is in no backup, and would be lost with the "
+            "host.\nFirst: `scripts/logs backup` says why; it is tried again all the time.",
+        )
 
 
 def ending_certificate(limits: Limits, door: Door, now: datetime) -> Iterator[Problem]:

@@ -10,6 +10,8 @@ LOW_DISK_BYTES: Final = 20_000_000_000
 """A disk with more free than this is not low, however large it is."""
 EXPIRY_SHARE: Final = 0.2
 """A certificate with more of its time left than this does not end soon: Caddy renews when a third is left."""
+UNARCHIVED: Final = timedelta(minutes=10)
+"""What happened in Postgres longer ago than this is in the repository, where it is kept by the minute."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,8 @@ class Limits:
     def backup_is_old(self, age: timedelta) -> bool:
         """Say whether the next backup is overdue."""
         return age > timedelta(hours=self.backup_hours)
+
+
+def archive_is_late(age: timedelta) -> bool:
+    """Say whether more is not in the repository than the next minute would bring there."""
+    return age > UNARCHIVED

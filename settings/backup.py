@@ -56,6 +56,11 @@ class BackupSettings(Model):
         "02:30", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="when, every day: HH:MM in UTC, in quotes"
     )
     keep: KeepSettings = KeepSettings()
+    point_in_time: bool = Field(
+        False,
+        description="keep what happens in Postgres, too, minute by minute: the database comes back as it was at any "
+        "moment of the last `keep.daily` days",
+    )
     password: SecretStr | None = Field(
         None,
         min_length=8,
@@ -78,6 +83,8 @@ class BackupSettings(Model):
 
     @model_validator(mode="after")
     def _has_one_target(self) -> Self:
+        if self.point_in_time and not self.on:
+            raise ValueError("point_in_time: with mode none nothing is kept. Set mode: managed, or remove it")
         if self.on and (self.directory is None) == (self.s3 is None):
             raise ValueError("directory, s3: backups go to one of them. Give either the one or the other")
         return self

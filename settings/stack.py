@@ -220,6 +220,12 @@ class Settings(Model):
                 "Set profiles.orion or profiles.minio to true, or backup.mode: none"
             )
             return [problem]
+        if self.backup.point_in_time and not self.has_postgres:
+            problem = (
+                "backup.point_in_time: the stack has no Postgres of its own, and another's write-ahead log is not for "
+                "it to keep. Remove it; who runs that server may offer the same"
+            )
+            return [problem]
         return []
 
     def _metrics_problems(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The flow of scripts/backup, and what scripts/restore needs of it."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,10 @@ BEFORE_UPGRADE = "before-upgrade"
 """Tag of what was there before an upgrade."""
 MOVED = "moved"
 """Tag of what goes from one stack to another, in both."""
+RECOVERED = "recovered"
+"""Tag of a database as it was at a moment, with the objects of the backup before."""
+SIDE = frozenset({BEFORE_RESTORE, RECOVERED})
+"""Tags of what restores make: none of them is the last backup."""
 LIST_SECONDS = 300.0
 
 
@@ -26,18 +31,68 @@ class Snapshot:
     id: str
     time: datetime
     tag: str
-    """`scheduled`, `manual`, BEFORE_RESTORE, BEFORE_UPGRADE or MOVED."""
+    """`scheduled`, `manual`, BEFORE_RESTORE, BEFORE_UPGRADE, MOVED or RECOVERED."""
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> "Snapshot":
         """Read what restic says of one (https://restic.readthedocs.io/en/stable/075_scripting.html)."""
-        # Nanoseconds, which Python does not take.
-        seconds = datetime.fromisoformat(entry["time"][:19]).replace(tzinfo=UTC)
-        return cls(entry["short_id"], seconds, ",".join(entry.get("tags") or []))
+        return cls(entry["short_id"], _time(entry), ",".join(entry.get("tags") or []))
 
     def line(self, now: datetime) -> str:
         """Return it as a line: its id, time, age and tag."""
         return f"{self.id}  {self.time:%Y-%m-%d %H:%M} UTC  {ago(now - self.time):>8} ago  {self.tag}"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A copy of Postgres' files, and the write-ahead log after it: the way to any moment between two."""
+
+    base: str
+    """Snapshot of the files."""
+    log: str
+    """Snapshot of the log."""
+    first: datetime
+    last: datetime
+
+    def holds(self, moment: datetime) -> bool:
+        """Say whether the database can be had as it was then."""
+        return self.first <= moment <= self.last
+
+
+def epochs(entries: Iterable[dict[str, Any]]) -> list[Epoch]:
+    """Read what restic says of bases and logs; oldest first. A base without a log is none, nor is a log alone."""
+    bases: dict[str, dict[str, Any]] = {}
+    logs: dict[str, dict[str, Any]] = {}
+    for entry in sorted(entries, key=_time):
+        # `base` or `wal`, the epoch, and Postgres' version; see images/backup/point-in-time.
+        kind, name = entry["tags"][:2]
+        {"base": bases, "wal": logs}[kind][name] = entry
+    return [
+        Epoch(base["short_id"], logs[name]["short_id"], _time(base), _time(logs[name]))
+        for name, base in bases.items()
+        if name in logs
+    ]
+
+
+def spans(found: Sequence[Epoch]) -> list[tuple[datetime, datetime]]:
+    """Return from when to when a database can be had as it was; more than one where there are gaps."""
+    joined: list[tuple[datetime, datetime]] = []
+    for epoch in found:
+        if joined and epoch.first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], epoch.last)
+        else:
+            joined.append((epoch.first, epoch.last))
+    return joined
+
+
+def told(found: Sequence[Epoch]) -> str:
+    """Say from when to when, for people."""
+    return " and ".join(f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC" for first, last in spans(found))
+
+
+def _time(entry: dict[str, Any]) -> datetime:
+    # Nanoseconds, which Python does not take.
+    return datetime.fromisoformat(entry["time"][:19]).replace(tzinfo=UTC)
 
 
 def ago(age: timedelta) -> str:
@@ -78,6 +133,17 @@ class Box:
         listed = json.loads(self._engine.docker("exec", self._name, "backup", "snapshots", timeout=LIST_SECONDS))
         return sorted(map(Snapshot.of, listed or []), key=lambda snapshot: snapshot.time)
 
+    def epochs(self) -> list[Epoch]:
+        """Return what there is to recover a moment from, oldest first."""
+        return epochs(
+            json.loads(self._engine.docker("exec", self._name, "backup", "epochs", timeout=LIST_SECONDS)) or []
+        )
+
+    def recover(self, epoch: Epoch, moment: datetime, objects: Snapshot | None) -> Snapshot:
+        """Make a backup of the database as it was at a moment, and of the objects of another backup."""
+        self.do("recover", epoch.base, epoch.log, moment.isoformat(sep=" "), *([objects.id] if objects else []))
+        return self.snapshots()[-1]
+
     def save(self, stack: Stack, tag: str) -> Snapshot:
         """Back up, together with the stack's state (its secrets stay encrypted) and settings."""
         for name, content in (
@@ -109,11 +175,14 @@ def show(wanted: str | None) -> int:
     """List the backups; return the exit code."""
     stack = stacks.found(wanted)
     now = datetime.now(UTC)
-    snapshots = Box(stack.name).snapshots()
+    box = Box(stack.name)
+    snapshots = box.snapshots()
     for snapshot in snapshots:
         say(snapshot.line(now))
     last = f"the last is {ago(now - snapshots[-1].time)} old" if snapshots else "there is none"
     say(f"{len(snapshots)} backups of {stack.name}: {last}")
+    if found := box.epochs():
+        say(f"the database as it was at any moment from {told(found)}")
     return 0
 
 

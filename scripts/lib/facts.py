@@ -200,6 +200,8 @@ class Backup:
     """When the last one was made or, before the first, when the waiting for it began."""
     failed: bool
     """Whether the last one that the clock ran failed."""
+    archived: datetime | None = None
+    """Up to when Postgres is saved minute by minute; None where it is not."""
 
 
 @dataclass(frozen=True)
@@ -424,7 +426,7 @@ def inside(said: str, places: Mapping[str, str]) -> Inside:
         for used, free, path in lines
         if path in places
     ]
-    marked = re.findall(rf"^{BACKUP_MARKS}(attempt|succeeded|failed) (\d+)$", said, re.MULTILINE)
+    marked = re.findall(rf"^{BACKUP_MARKS}(attempt|succeeded|failed|archived) (\d+)$", said, re.MULTILINE)
     return Inside(int(killed[1]) if killed else 0, tuple(disks), _backup(dict(marked)))
 
 
@@ -433,7 +435,7 @@ def _backup(marks: Mapping[str, str]) -> Backup | None:
     if "attempt" not in times:
         return None
     last = times.get("succeeded")
-    return Backup(last, last or times["attempt"], failed="failed" in times)
+    return Backup(last, last or times["attempt"], failed="failed" in times, archived=times.get("archived"))
 
 
 def _prefect(outputs: Mapping[str, Any], via: SshHost | None) -> Prefect:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from monitor.limits import Limits
+from monitor.limits import Limits, archive_is_late
 from scripts.lib import stacks
 from scripts.lib.engine import LOCAL_SOCKET
 from scripts.lib.facts import MISSING, Certificate, Container, Facts, Host, Pool, look
@@ -239,6 +239,11 @@ def _backup_problems(facts: Facts, troubled: Collection[str], limits: Limits) ->
         what = "the last one failed" if facts.backup.failed else f"none was made for {_span(age)}"
         fix = f"See `scripts/logs backup --tail 50 --stack {facts.stack}`; `scripts/backup --stack {facts.stack}`"
         yield Problem("backup", "backup", what, f"{fix} makes one now")
+    archived = facts.backup.archived
+    # From one that does not run nothing comes.
+    if archived and "postgres" not in troubled and archive_is_late(facts.looked_at - archived):
+        what = f"what happened in Postgres in the last {_span(facts.looked_at - archived)} is in no backup"
+        yield Problem("backup", "backup", what, f"See `scripts/logs backup --tail 50 --stack {facts.stack}`")
 
 
 def _metrics_problems(facts: Facts, troubled: Collection[str]) -> Iterator[Problem]:
@@ -318,6 +323,8 @@ def _rows(facts: Facts) -> Iterator[_Row]:
     if facts.backup:
         last = facts.backup.last
         told = f"the last one {_span(facts.looked_at - last)} ago" if last else "none yet"
+        if facts.backup.archived:
+            told += f"; Postgres up to {_span(facts.looked_at - facts.backup.archived)} ago"
         yield _Row("backup", None, "backup", told)
 
 

@@ -9,8 +9,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 import pytest
@@ -227,6 +228,38 @@ def test_all_is_lost_and_comes_back(env: Environment) -> None:
     assert listed(env)[way_back] == "before-restore"
 
 
+def test_the_database_comes_back_as_it_was_at_a_moment(env: Environment, target: Path) -> None:
+    def started() -> str:
+        return docker("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", env.name("postgres"))
+
+    before = started()
+    env.write_settings(backup={"mode": "managed", "directory": str(target), "keep": KEEP, "point_in_time": True})
+    env.apply()
+    assert started() == before
+    kept = env.run_deployment(GREETINGS)
+    env.minio().remove_object("flows", OBJECT)
+    span = r"as it was at any moment from [0-9: -]{19} to [0-9: -]{19} UTC"
+    eventually(lambda: re.search(span, env.run("scripts/backup", "--stack", env.stack, "--list").text), 120)
+    sleep(2)
+    moment = datetime.now(UTC)
+    sleep(2)
+    env.http(f"/flow_runs/{kept['id']}", method="DELETE")
+    env.http("/variables/", {"name": "later", "value": 1})
+
+    refused = env.run("scripts/restore", "--stack", env.stack, "--at", "2026-01-01", "--yes", ok=False)
+    assert refused.code == 1
+    assert "can't be had as it was at 2026-01-01 00:00:00 UTC. Nothing was changed" in refused.text
+    east = moment.astimezone(timezone(timedelta(hours=9))).isoformat(sep=" ", timespec="seconds")
+    env.run("scripts/restore", "--stack", env.stack, "--at", east, "--yes")
+    assert env.http(f"/flow_runs/{kept['id']}")["state_type"] == "COMPLETED"
+    assert env.http("/variables/filter", {}) == []
+    assert env.minio().get_object("flows", OBJECT).data == TEXT
+    seen = json.loads(env.run("scripts/status", "--stack", env.stack, "--json", ok=False).text)["backup"]
+    assert datetime.now(UTC) - datetime.fromisoformat(seen["archived"]) < timedelta(minutes=3)
+    # Nothing of it is in the way of what follows.
+    assert list(listed(env).values())[-2:] == ["recovered", "before-restore"]
+
+
 def test_a_bucket_as_target(env: Environment) -> None:
     env.minio().make_bucket("backups")
     s3 = {"endpoint": "http://minio:9000", "bucket": "backups", "prefix": "of/prefect", "access_key": "minio-root"}
@@ -239,3 +272,6 @@ def test_a_bucket_as_target(env: Environment) -> None:
     env.run("scripts/backup", "--stack", env.stack, "--check")
     names = [str(each.object_name) for each in env.minio().list_objects("backups", recursive=True)]
     assert "of/prefect/config" in names
+    # Minute by minute no more, and Postgres keeps nothing for it.
+    slots = ["psql", "-XAtw", "-U", "prefect", "-c", "SELECT count(*) FROM pg_replication_slots"]
+    eventually(lambda: docker("exec", env.name("postgres"), *slots) == "0", 30)

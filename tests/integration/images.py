@@ -19,7 +19,8 @@ RECIPES: Final = Path(__file__).parents[2] / "images"
 def image(name: str) -> str:
     """Return an image of images/<name>, with the artefact of that name where there is one; made once for its recipe."""
     base = _made("base", "rootfs")
-    return _made(name, name if name in NAMES else None, f"BASE={base}")
+    on = image("postgres") if name == "backup" else base
+    return _made(name, name if name in NAMES else None, f"BASE={on}")
 
 
 def _made(name: str, artefact_name: str | None, *arguments: str) -> str:
@@ -38,6 +39,8 @@ def _made(name: str, artefact_name: str | None, *arguments: str) -> str:
         with tempfile.TemporaryDirectory() as context:
             for file in [*files, *([binary.path] if binary else [])]:
                 shutil.copy2(file, context)
+            # What settings make; on this network Debian's root has the authorities already.
+            Path(context, "ca-bundle.crt").touch()
             given = [word for argument in arguments for word in ("--build-arg", argument)]
             docker("build", "--quiet", "--tag", reference, *given, context)
         for superseded in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository).split():

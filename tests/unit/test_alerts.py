@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from components.alerts import notices
-from monitor.checks import Problem, Watch, late_backups, low_disks
+from monitor.checks import Problem, Watch, late_archive, late_backups, low_disks
 from monitor.limits import Limits
 from monitor.outlets import Alert, merged
 from scripts.lib import stacks
@@ -221,6 +221,13 @@ def marks(directory: Path, **ages: float) -> Path:
 def test_backups_that_are_told_of(tmp_path: Path, ages: dict[str, float], subject: str | None) -> None:
     found = list(late_backups(LIMITS, marks(tmp_path, **ages), NOW))
     assert [each.subject for each in found] == ([subject] if subject else [])
+
+
+@pytest.mark.parametrize(("minutes", "late"), [(None, False), (9, False), (11, True)])
+def test_a_write_ahead_log_that_does_not_arrive_is_told(tmp_path: Path, minutes: float | None, *, late: bool) -> None:
+    ages = {} if minutes is None else {"archived": minutes / 60}
+    found = list(late_archive(marks(tmp_path, **ages), NOW))
+    assert [each.subject for each in found] == (["Postgres is not saved minute by minute"] if late else [])
 
 
 def test_one_file_system_is_one_disk_and_a_lost_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,11 @@ def with_backup(last: float | None, *, since: float, failed: bool = False) -> Fa
     return replace(WELL, backup=Backup(made, NOW - timedelta(hours=since), failed=failed))
 
 
+def archived(minutes: float) -> Facts:
+    """Postgres is saved minute by minute, the last time so many ago."""
+    return replace(WELL, backup=Backup(NOW, NOW, failed=False, archived=NOW - timedelta(minutes=minutes)))
+
+
 def told(facts: Facts) -> str:
     return "\n".join(table(facts, list(judge(facts))))
 
@@ -254,6 +259,7 @@ CASES = {
     ),
     "failed backup": (with_backup(20, since=20, failed=True), "backup: the last one failed. See `scripts/logs backup"),
     "old backup": (with_backup(31, since=31), "backup: none was made for 31 h"),
+    "late archive": (archived(11), "backup: what happened in Postgres in the last 11 min is in no backup. See"),
     "first backup": (with_backup(None, since=31), "backup: none was made for 31 h"),
     "day's certificate": (
         with_certificate(timedelta(hours=10), timedelta(hours=2)),
@@ -285,6 +291,7 @@ def test_a_problem_names_the_thing_what_it_means_and_what_mends_it(facts: Facts,
         with_certificate(timedelta(hours=9), timedelta(hours=3)),
         with_pool(due=100),
         with_backup(29, since=29),
+        archived(9),
         with_backup(None, since=20),
     ],
 )
@@ -394,6 +401,9 @@ def test_the_marks_of_a_backup() -> None:
     assert inside(V2 + marks(attempt=1000) + DF, {}).backup == Backup(None, at[1000], failed=False)
     made = marks(attempt=1000, failed=1500, succeeded=2000)
     assert inside(V2 + made + DF, {}).backup == Backup(at[2000], at[2000], failed=True)
+    at[3000] = datetime.fromtimestamp(3000, UTC)
+    kept = inside(V2 + marks(attempt=1000, archived=3000) + DF, {}).backup
+    assert kept == Backup(None, at[1000], failed=False, archived=at[3000])
     assert inside(V2 + made + DF, {"/": "containers"}).disks == (Disk("containers", 90000 * 1024, 60000 * 1024),)
 
 
