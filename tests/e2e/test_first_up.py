@@ -90,7 +90,7 @@ def test_smoke_fails_without_dask_workers(env: Environment) -> None:
         failed = env.smoke("--timeout", "40", ok=False)
         assert failed.code != 0
         assert "dask" in failed.text.lower()
-        assert "Its task runs: 10 Pending" in failed.text
+        assert "Its task runs: " in failed.text
     finally:
         docker("start", *workers)
     env.smoke()
