@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pulumi
@@ -20,32 +21,7 @@ from settings import Settings
 
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
-START: Final = r"""
-used() { set -- "$PGDATA"/base/[0-9]*; [ $# -gt 3 ]; }
-half_made() {
-  [ -d "$PGDATA/pg_wal" ] || return
-  if [ -e "$PGDATA/postmaster.opts" ]; then grep -q '"listen_addresses="' "$PGDATA/postmaster.opts"; else ! used; fi
-}
-if half_made; then
-  echo "The start that was to make this database was cut short; it is made anew."
-  find "$PGDATA" -mindepth 1 -delete
-fi
-room() { df -Pk "$PGDATA" | { read -r _ && read -r _ _ _ free _ && [ "$free" -ge 32768 ]; }; }
-if ! room; then
-  echo "The disk is full; Postgres starts when there is room again."
-  trap 'exit 1' INT TERM
-  until room; do sleep 1; done
-fi
-POSTGRES_PASSWORD=$(cat /proc/sys/kernel/random/uuid) exec docker-entrypoint.sh postgres \
-  -c max_slot_wal_keep_size=1GB
-"""
-"""The image asks for a password when it makes the database; nobody knows this one, and the roles get theirs after.
-
-What a first start leaves that was cut short, no later one finishes: it is removed, if no server ever answered to
-anybody there (`postmaster.opts` has how the last one was started; the image's own, for the time of making, listens to
-nobody) and there is no database but the three of every server's.
-
-What is kept for who reads the write-ahead log has a limit: one that stays away must not fill the disk."""
+START: Final = Path(__file__).with_name("start_postgres.sh")
 AUTHELIA: Final = "authelia"
 """Authelia's database, and the role that owns it."""
 OBSERVER: Final = "observer"
@@ -113,7 +89,7 @@ class Postgres(pulumi.ComponentResource):
                 alias=name,
                 memory_mb=settings.memory_mb,
                 memory_setting="postgres.memory_mb",
-                entrypoint=["sh", "-c", START],
+                entrypoint=["sh", "-c", START.read_text()],
                 env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
                 volumes={DATA: self.volume},
                 health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],

@@ -43,12 +43,23 @@ def data() -> Iterator[str]:
     docker("volume", "rm", "--force", name)
 
 
-def made(*options: str, script: str = START) -> str:
+def made(*options: str, script: str | None = None) -> str:
     """Name of a container that is not started yet."""
     name = f"prefect-environment-tests-postgres-{secrets.token_hex(4)}"
     given = {"POSTGRES_USER": ADMIN, "POSTGRES_DB": ADMIN, "PGDATA": DATA}
     environment = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
-    docker("create", "--name", name, *environment, *options, "--entrypoint", "sh", image("postgres"), "-c", script)
+    docker(
+        "create",
+        "--name",
+        name,
+        *environment,
+        *options,
+        "--entrypoint",
+        "sh",
+        image("postgres"),
+        "-c",
+        script or START.read_text(),
+    )
     return name
 
 
