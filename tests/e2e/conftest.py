@@ -1,4 +1,4 @@
-"""Environments that end-to-end tests share: a whole stack each, on this machine's engine."""
+"""Environments that end-to-end tests share: a whole stack each."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from tests.e2e.environment import Done, Environment, environment, remove_all
+from tests.e2e.environment import Done, Environment, clone_and_home, environment, remove_all, shipped
 from tests.e2e.front_door import FrontDoor, front_door_of
+from tests.e2e.hosts import Hosted, host_settings, hosts
 
+DISK_GB: Final = 12
+"""What a stack and the kept build layers take twice."""
 SHARED: dict[str, Environment] = {}
 """Group of tests to the environment that they share."""
 
@@ -60,12 +64,24 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontDoor]:
 
 
 @pytest.fixture(scope="session")
-def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """A stack behind a Caddy, for what is done to one from the second week on; who changes it leaves it as it was."""
-    door = {"mode": "managed", "domain": "lived-in.test", "certificates": "internal", "address": "127.0.0.79"}
-    for env in environment(tmp_path_factory.mktemp("lived-in"), "lived-in", 2600, profiles={"cli": False}, proxy=door):
+def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """A stack behind a Caddy, for what is done to one from the second week on; who changes it leaves it as it was.
+
+    It is on a remote host with a disk of its own, which can be filled.
+    """
+    directory = tmp_path_factory.mktemp("lived-in")
+    with hosts(directory, "lived-in", disk_gb=DISK_GB) as [host]:
+        root, home = clone_and_home(directory)
+        env = Hosted(root, "lived-in", home, shipped(root, "dev-mirror"), host=host)
+        env.write_settings(
+            host=host_settings(host),
+            port_offset=2600,
+            dask={"workers": 1},
+            profiles={"cli": False},
+            proxy={"mode": "managed", "domain": "lived-in.test", "certificates": "internal", "address": "127.0.0.79"},
+            metrics={"mode": "managed"},
+        )
         SHARED["lived-in"] = env
-        env.write_settings(metrics={"mode": "managed"})
         env.up()
         yield env
 

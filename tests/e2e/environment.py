@@ -22,6 +22,8 @@ NAMESPACE: Final = "prefect-environment"
 LABEL: Final = "prefect-environment"
 UP_SECONDS: Final = 900
 LOG_SECONDS: Final = 5
+PREFECT: Final = 4200
+MINIO: Final = 9000
 
 
 class CommandError(AssertionError):
@@ -186,16 +188,19 @@ class Environment:
             self.secrets[output] = self.pulumi("stack", "output", output, "--show-secrets").text.strip()
         return self.secrets[output]
 
-    def minio(self) -> Minio:
-        """MinIO's administrator, with the password from the stack's outputs."""
-        port = 9000 + int(self.settings.get("port_offset", 0))
-        return Minio(f"127.0.0.1:{port}", "minio-root", self.secret("minio_root_password"), secure=False)
+    def reached(self, port: int) -> str:
+        """Address and port here that lead to a port which the stack publishes, its offset not counted."""
+        return f"127.0.0.1:{port + int(self.settings.get('port_offset', 0))}"
+
+    def minio(self, user: str = "minio-root", password: str | None = None) -> Minio:
+        """MinIO for its administrator, with the password from the stack's outputs, or for another user."""
+        return Minio(self.reached(MINIO), user, password or self.secret("minio_root_password"), secure=False)
 
     def http(self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None) -> Any:
         """Call the stack's Prefect API; JSON in and out."""
         import httpx
 
-        url = f"http://127.0.0.1:{4200 + int(self.settings.get('port_offset', 0))}/api{path}"
+        url = f"http://{self.reached(PREFECT)}/api{path}"
         user, _, password = self.secret("prefect_api_auth_string").partition(":")
         response = httpx.request(
             method or ("POST" if body is not None else "GET"), url, json=body, auth=(user, password), timeout=30
@@ -320,8 +325,8 @@ def remove_all(env: Environment) -> None:
         ("network", ["network", "rm"]),
     ):
         for name in env.objects(kind):
-            docker(*command, name, ok=False)
+            env.docker(*command, name, ok=False)
     found = (f"label={LABEL}.stack={env.stack}", f"reference={NAMESPACE}-{env.stack}/*")
-    listed = [image for by in found for image in docker("image", "ls", "--quiet", "--filter", by).split()]
+    listed = [image for by in found for image in env.docker("image", "ls", "--quiet", "--filter", by).split()]
     for image in dict.fromkeys(listed):  # By id: one that was pulled by digest has no tag.
-        docker("image", "rm", "--force", "--no-prune", image, ok=False)
+        env.docker("image", "rm", "--force", "--no-prune", image, ok=False)

@@ -19,10 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import pytest
+
+from providers.ssh import forwarded, ssh_host
 from scripts.lib.process import alive
-from tests.e2e.environment import CommandError, Done, docker, eventually, run
+from tests.e2e.environment import CommandError, Done, Environment, docker, eventually, run
 from toolchain.artefacts import artefact
 
 RECIPE: Final = Path(__file__).parent / "host"
@@ -48,6 +51,13 @@ docker builder prune --force --keep-storage {LAYERS_KEPT}
 # What an engine needs; --privileged asks for more than some machines have themselves.
 UNCONFINED: Final = [f"--security-opt={what}=unconfined" for what in ("seccomp", "apparmor", "systempaths")]
 RIGHTS: Final = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cgroupns=private", *UNCONFINED]
+LOOP_CONTROL: Final = Path("/dev/loop-control")
+LOOP_DEVICES: Final = [f"--device={LOOP_CONTROL}", "--device-cgroup-rule=b 7:* rmw"]
+"""What a disk of its own needs; 7 is their major number."""
+needs_disk: Final = pytest.mark.skipif(
+    not LOOP_CONTROL.exists(), reason="a disk that can be filled is a loop device, and there is none here"
+)
+DATA: Final = "/var/lib/docker"
 
 
 @dataclass(frozen=True)
@@ -126,12 +136,27 @@ class Host:
         """Undo `cut`, if it was done."""
         self.run("ip", "route", "del", "blackhole", self.operator_address, ok=False)
 
+    def put(self, source: Path, target: str) -> None:
+        """Lay a file or a directory down on it, as root."""
+        docker("cp", str(source), f"{self.container}:{target}")
+
     def reboot(self, *, power_cut: bool = False) -> None:
         """Shut it down in order, or not, and boot it; its containers come back as their restart policies say."""
         if power_cut:
             docker("kill", self.container)
         docker("restart", "--time", "60", self.container)
         self.wait()
+
+    @contextmanager
+    def filled(self, left_percent: int = 0) -> Iterator[None]:
+        """Leave so little room on its disk (`disk_gb`), for all and for root, until the block ends."""
+        filler = f"{DATA}/filler"
+        free, total, size = map(int, self.run("stat", "--file-system", "--format=%a %b %S", DATA).split())
+        self.run("fallocate", "--length", str((free - total * left_percent // 100) * size), filler)
+        try:
+            yield
+        finally:
+            self.run("rm", filler)
 
     def new_host_key(self) -> None:
         """Let it show another host key from now on; `known_hosts` keeps the old one until `trust`."""
@@ -163,14 +188,37 @@ class Host:
         return str(next(ipaddress.ip_network(f"{self.private_address}/24", strict=False).hosts()))
 
 
+@dataclass(kw_only=True)
+class Hosted(Environment):
+    """A clone whose stack is on a remote host, its ports forwarded over ssh."""
+
+    host: Host
+
+    def __post_init__(self) -> None:
+        self.docker = self.host.docker
+
+    def reached(self, port: int) -> str:
+        """As for any; a forward that broke is opened anew."""
+        via = ssh_host(self.host.address, self.host.ssh_options)
+        return f"127.0.0.1:{forwarded(via, port + int(self.settings.get('port_offset', 0)))}"
+
+
+def host_settings(host: Host, **options: str) -> dict[str, Any]:
+    """Settings `host` for a host, with other ssh options than the right ones; paths are relative to the clone."""
+    known = {"UserKnownHostsFile": f"../{host.known_hosts.name}"}
+    return {"address": host.address, "ssh_options": {**host.ssh_options, **known, **options}}
+
+
 @contextmanager
-def hosts(directory: Path, *names: str, bare: bool = False) -> Iterator[list[Host]]:
+def hosts(directory: Path, *names: str, bare: bool = False, disk_gb: int = 0) -> Iterator[list[Host]]:
     """Hosts of these names on a network of their own, ready to use.
 
     Args:
         directory: an existing one, for keys and known hosts.
         names: host names, at most 200; another block may use the same ones at the same time.
         bare: without a Docker engine, as a fresh Debian machine.
+        disk_gb: what the engine has is on an ext4 file system of that size instead of on this machine's, where there
+            are loop devices (`needs_disk`).
     """
     _remove_leftovers()
     image = _image("bare" if bare else "docker")
@@ -183,7 +231,7 @@ def hosts(directory: Path, *names: str, bare: bool = False) -> Iterator[list[Hos
     ]
     try:
         for host in made:
-            _start(host, network, image, key.with_suffix(".pub").read_text().strip(), bare)
+            _start(host, network, image, key.with_suffix(".pub").read_text().strip(), bare=bare, disk_gb=disk_gb)
         for host in made:
             host.trust()
             host.wait()
@@ -206,8 +254,8 @@ def scanned(neighbour: Host, own: str, *addresses: str) -> dict[str, set[int]]:
     }
 
 
-def _start(host: Host, network: str, image: str, key: str, bare: bool) -> None:
-    data, layers = "/var/lib/docker", f"prefect-environment-tests-engine-{host.name}"
+def _start(host: Host, network: str, image: str, key: str, *, bare: bool, disk_gb: int) -> None:
+    data, layers = DATA, f"prefect-environment-tests-engine-{host.name}"
     # A host of another session may have them right now.
     if not bare and not docker("ps", "--all", "--quiet", "--filter", f"volume={layers}"):
         data = f"{layers}:{data}"
@@ -216,6 +264,7 @@ def _start(host: Host, network: str, image: str, key: str, bare: bool) -> None:
         *("--network", network, "--ip", host.private_address, "--ip6", host.private_address6, *RIGHTS),
         # Gone after a boot, as on any machine; and no overlay on an overlay.
         *("--tmpfs", "/run", "--volume", data),
+        *([*LOOP_DEVICES, "--env", f"DISK_GB={disk_gb}"] if disk_gb and LOOP_CONTROL.exists() else []),
         *("--env", f"AUTHORIZED_KEY={key}", image),
         # BuildKit needs the scheme to go without TLS.
         f"--insecure-registry=http://{host.operator_address}:{REGISTRY_PORT}",

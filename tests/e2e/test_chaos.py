@@ -1,9 +1,8 @@
-"""What a run depends on is killed again and again under it: nothing is lost, and all is healthy soon after."""
+"""What a run depends on is killed again and again under it, or has no room: nothing is lost, and all is well soon."""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.e2e.environment import Environment, docker, eventually
+from tests.e2e.environment import eventually
+from tests.e2e.hosts import Hosted, needs_disk
+from tests.e2e.test_status import problem
 
 pytestmark = pytest.mark.xdist_group("lived-in")
 
@@ -46,10 +47,11 @@ SECONDS: Final = 3
 """Between the end of one and the end of the next."""
 HEALTHY_SECONDS: Final = 60
 RUNS: Final = 12
+FULL_SECONDS: Final = 30
 
 
 @pytest.fixture(scope="module", name="env")
-def _env(lived_in: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def _env(lived_in: Hosted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     env, before = lived_in, lived_in.settings["flows"]
     project = tmp_path_factory.mktemp("sums")
     (project / "sums.py").write_text(FLOW)
@@ -58,20 +60,20 @@ def _env(lived_in: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ite
     env.apply()
     yield env
     # So that status does not tell of the crashes to those who come after: a restart by hand sets the count back.
-    docker("restart", "--time", "10", *(env.name(part) for part in (*PARTS, "dask-worker-1")))
+    env.docker("restart", "--time", "10", *(env.name(part) for part in (*PARTS, "dask-worker-1")))
     env.write_settings(flows=before)
     env.apply()
     eventually(lambda: not unhealthy(env), HEALTHY_SECONDS)
 
 
-def crash(env: Environment, part: str) -> None:
+def crash(env: Hosted, part: str) -> None:
     """Kill a container's first process as a crash does: Docker starts what it did not end itself again."""
-    pid = int(docker("inspect", "--format", "{{.State.Pid}}", env.name(part)))
-    if pid:  # It may be just about to start.
-        os.kill(pid, signal.SIGKILL)
+    pid = env.docker("inspect", "--format", "{{.State.Pid}}", env.name(part))
+    if pid != "0":  # It may be just about to start.
+        env.host.run("kill", "-KILL", pid)
 
 
-def planned(env: Environment, seconds: float) -> list[str]:
+def planned(env: Hosted, seconds: float) -> list[str]:
     """Ids of flow runs that are to begin one after the other within `seconds`."""
     deployment = env.http("/deployments/name/sums/steady")["id"]
     begin = datetime.now(UTC)
@@ -84,13 +86,13 @@ def planned(env: Environment, seconds: float) -> list[str]:
     return runs
 
 
-def unhealthy(env: Environment) -> list[str]:
+def unhealthy(env: Hosted) -> list[str]:
     named = f"label=prefect-environment.stack={env.stack}"
-    listed = docker("ps", "--all", "--format", "{{.Names}} {{.Status}}", "--filter", named)
+    listed = env.docker("ps", "--all", "--format", "{{.Names}} {{.Status}}", "--filter", named)
     return [line for line in listed.splitlines() if "(healthy)" not in line]
 
 
-def states(env: Environment, runs: list[str]) -> Counter[str]:
+def states(env: Hosted, runs: list[str]) -> Counter[str]:
     """How many are in which state."""
     try:
         found: list[dict[str, Any]] = env.http("/flow_runs/filter", {"flow_runs": {"id": {"any_": runs}}})
@@ -99,21 +101,48 @@ def states(env: Environment, runs: list[str]) -> Counter[str]:
     return Counter(each["state_name"] for each in found)
 
 
-def test_no_run_and_no_object_is_lost(env: Environment, tmp_path: Path) -> None:
+@pytest.fixture(name="before")
+def _before(env: Hosted, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What is in the bucket, some of it large."""
     store = env.minio()
     (tmp_path / "kept").write_bytes(os.urandom(1 << 20))
     store.fput_object("flows", "kept", str(tmp_path / "kept"))
-    before = {each.object_name: each.etag for each in store.list_objects("flows", recursive=True)}
+    yield objects(env)
+    store.remove_object("flows", "kept")
+
+
+def objects(env: Hosted) -> dict[str, str]:
+    """Name and checksum of each object."""
+    return {str(each.object_name): str(each.etag) for each in env.minio().list_objects("flows", recursive=True)}
+
+
+def assert_nothing_is_lost(env: Hosted, runs: list[str], before: dict[str, str]) -> None:
+    """All is healthy soon, all runs end as they should, and their results are there, as is all that was before."""
+    eventually(lambda: not unhealthy(env), HEALTHY_SECONDS)
+    eventually(lambda: states(env, runs) == {"Completed": RUNS}, 180)
+    after = objects(env)
+    assert before.items() <= after.items()
+    for run in runs:
+        result = env.http(f"/flow_runs/{run}")["state"]["data"]["storage_key"]
+        assert any(name.endswith(result) for name in after)
+
+
+def test_no_run_and_no_object_is_lost(env: Hosted, before: dict[str, str]) -> None:
     runs = planned(env, ROUNDS * len(PARTS) * SECONDS)
     for _ in range(ROUNDS):
         for part in PARTS:
             crash(env, part)
             time.sleep(SECONDS)
-    eventually(lambda: not unhealthy(env), HEALTHY_SECONDS)
-    eventually(lambda: states(env, runs) == {"Completed": RUNS}, 180)
-    after = {each.object_name: each.etag for each in store.list_objects("flows", recursive=True)}
-    assert before.items() <= after.items()
-    for run in runs:
-        result = env.http(f"/flow_runs/{run}")["state"]["data"]["storage_key"]
-        assert any(str(name).endswith(result) for name in after)
-    store.remove_object("flows", "kept")
+    assert_nothing_is_lost(env, runs, before)
+
+
+@needs_disk
+def test_a_disk_that_is_full_for_a_while(env: Hosted, before: dict[str, str]) -> None:
+    runs = planned(env, FULL_SECONDS)
+    with env.host.filled():
+        write = "SELECT pg_logical_emit_message(true, 'full', repeat('x', 40000000))"
+        said = env.docker("exec", env.name("postgres"), "psql", "-U", "prefect", "-d", "prefect", "-c", write, ok=False)
+        assert "No space left" in said or "terminated" in said, said
+        problem(env, "host", "are free for containers and volumes")
+        time.sleep(FULL_SECONDS)
+    assert_nothing_is_lost(env, runs, before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import Final
 
 import pytest
 
@@ -10,6 +12,9 @@ from tests.e2e.conftest import FirstUp
 from tests.e2e.environment import Environment, docker
 
 pytestmark = pytest.mark.xdist_group("first")
+
+LOOK_SECONDS: Final = 40.0
+"""How long a look may take where nobody answers, on a busy machine."""
 
 
 def test_it_ends_with_a_completed_run_and_says_where_things_are(first_up: FirstUp) -> None:
@@ -94,3 +99,25 @@ def test_smoke_fails_without_dask_workers(env: Environment) -> None:
     finally:
         docker("start", *workers)
     env.smoke()
+
+
+def test_connect_prints_secrets_only_when_asked(env: Environment) -> None:
+    told = env.run("scripts/connect", "--stack", env.stack).text
+    secret = env.secret("prefect_api_auth_string")
+    assert secret not in told
+    assert secret in env.run("scripts/connect", "--stack", env.stack, "--show-secrets").text
+    exports = "\n".join(line for line in told.splitlines() if line.startswith("export "))
+    shown = env.run("sh", "-c", f'{exports}\necho "$PREFECT_API_URL $PREFECT_API_AUTH_STRING"').text.strip()
+    assert shown == f"http://127.0.0.1:4300/api {secret}"
+
+
+def test_status_of_an_engine_that_answers_and_of_one_that_does_not(env: Environment) -> None:
+    look = ["scripts/status", "--stack", env.stack]
+    assert "✓ containers     8 of 8 run" in env.run(*look, ok=False).text
+    begin = time.monotonic()
+    done = env.run("env", "DOCKER_HOST=tcp://127.0.0.1:9", *look, ok=False)
+    assert time.monotonic() - begin < LOOK_SECONDS
+    assert done.code == 2
+    assert done.text.startswith("stack e2e: not all of it can be seen")
+    assert "? host: its engine can't be asked" in done.text
+    assert env.run("scripts/status", "--stack", "dev", ok=False).code == 2, "there is no such stack"

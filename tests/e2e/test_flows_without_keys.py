@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.environment import NAMESPACE, Environment, docker, run
+from tests.e2e.environment import MINIO, NAMESPACE, PREFECT, Environment, run
 from tests.e2e.test_flow_projects import READ_BACK
 
 pytestmark = pytest.mark.xdist_group("lived-in")
@@ -64,9 +64,9 @@ def test_flows_are_deployed_without_the_keys_and_find_their_secrets(env: Environ
     given = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
-        "PREFECT_API_URL": outputs["prefect_api_url"],
+        "PREFECT_API_URL": f"http://{env.reached(PREFECT)}/api",
         "PREFECT_API_AUTH_STRING": env.secret("prefect_api_auth_string"),
-        "AWS_ENDPOINT_URL_S3": outputs["minio_url"],
+        "AWS_ENDPOINT_URL_S3": f"http://{env.reached(MINIO)}",
         "AWS_ACCESS_KEY_ID": outputs["bucket_access_key"],
         "AWS_SECRET_ACCESS_KEY": env.secret("bucket_secret_key"),
     }
@@ -79,7 +79,7 @@ def test_flows_are_deployed_without_the_keys_and_find_their_secrets(env: Environ
     assert flow_run["state_type"] == "COMPLETED", env.logs(flow_run["id"])
     [result] = set(kept(env)) - before
     assert result.startswith("_results/")
-    back = docker("exec", env.name("dask-worker-1"), "python", "-c", READ_BACK, flow_run["id"])
+    back = env.docker("exec", env.name("dask-worker-1"), "python", "-c", READ_BACK, flow_run["id"])
     assert back.splitlines()[-1] == "read back: ['sunny', 'sunny']"
     assert TOKEN not in env.logs(flow_run["id"])
     assert expires(env, result)

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import serving_images
 from tests.e2e.environment import NAMESPACE, Environment, clone_and_home, eventually, kill_with_pulumi, run, shipped
-from tests.e2e.hosts import REGISTRY_PORT, Host, hosts
+from tests.e2e.hosts import REGISTRY_PORT, Host, host_settings, hosts
 from tests.e2e.test_status import FLOW, INTERRUPTED, problems
 
 pytestmark = pytest.mark.xdist_group("remote")
@@ -75,12 +74,6 @@ def _remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         registry.mkdir()
         with serving_images(registry, f"{alpha.operator_address}:{REGISTRY_PORT}") as address:
             yield Remote(alpha, beta, address, staging, prod)
-
-
-def host_settings(host: Host, **options: str) -> dict[str, Any]:
-    """Settings `host` for a host, with other ssh options than the right ones; paths are relative to the clone."""
-    known = {"UserKnownHostsFile": f"../{host.known_hosts.name}"}
-    return {"address": host.address, "ssh_options": {**host.ssh_options, **known, **options}}
 
 
 def containers(env: Environment) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
-from tests.e2e.environment import Environment, docker, eventually
+from tests.e2e.environment import PREFECT, Environment, eventually
 
 pytestmark = pytest.mark.xdist_group("lived-in")
 
@@ -62,7 +62,7 @@ class Load:
 
     def start(self, rounds: int) -> None:
         """Start a run; where nobody listens for a moment, again."""
-        url = f"http://127.0.0.1:{4200 + self.env.settings['port_offset']}/api"
+        url = f"http://{self.env.reached(PREFECT)}/api"
         transport = httpx.HTTPTransport(retries=0)
         with httpx.Client(base_url=url, auth=self.auth, transport=transport, timeout=30) as client:
             try:
@@ -121,7 +121,7 @@ def rotate(env: Environment, names: Sequence[str]) -> None:
 
 
 def ids(env: Environment, names: Sequence[str]) -> dict[str, str]:
-    return {name: docker("inspect", "--format", "{{.Id}}", env.name(name)) for name in names}
+    return {name: env.docker("inspect", "--format", "{{.Id}}", env.name(name)) for name in names}
 
 
 def key_of_flows(env: Environment) -> Minio:
@@ -129,8 +129,7 @@ def key_of_flows(env: Environment) -> Minio:
     block = env.http("/block_types/slug/remote-file-system/block_documents/name/dask-block?include_secrets=true")
     settings = block["data"]["settings"]
     settings = settings if isinstance(settings, dict) else json.loads(settings)
-    port = 9000 + env.settings["port_offset"]
-    return Minio(f"127.0.0.1:{port}", settings["key"], settings["secret"], secure=False)
+    return env.minio(settings["key"], settings["secret"])
 
 
 def writes(minio: Minio) -> bool:
@@ -144,7 +143,7 @@ def writes(minio: Minio) -> bool:
 
 
 def lets_in(env: Environment, auth: tuple[str, str]) -> bool:
-    url = f"http://127.0.0.1:{4200 + env.settings['port_offset']}/api/flow_runs/count"
+    url = f"http://{env.reached(PREFECT)}/api/flow_runs/count"
     status = httpx.post(url, json={}, auth=auth).status_code
     assert status in {200, 401}
     return status == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -62,12 +61,11 @@ def names(env: Environment) -> list[str]:
 
 
 @pytest.fixture(scope="module", name="env")
-def _env(lived_in: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def _env(lived_in: Environment) -> Iterator[Environment]:
     """The stack as an older version of the project would have made it, without workers, which need more images."""
     env = lived_in
     usual: dict[str, Any] = env.settings["profiles"]
-    target: Path = tmp_path_factory.mktemp("target")
-    env.write_settings(backup={"mode": "managed", "directory": str(target)})
+    env.write_settings(backup={"mode": "managed", "directory": "/srv/backup"})
     without(env, usual)
     older(env)
     env.docker("stop", env.name("prefect-server"))
