@@ -180,6 +180,25 @@ def test_of_a_log_whose_slot_was_lost_it_begins_anew(kept: Kept) -> None:
     assert kept.runs().endswith("again")
 
 
+def test_a_log_that_grows_too_large_ends_with_a_base_or_is_given_up(kept: Kept) -> None:
+    docker("exec", kept.name, "sed", "-i", "s/^most_megabytes=.*/most_megabytes=40/", "/usr/local/lib/point-in-time")
+
+    def grow() -> None:
+        for _ in range(3):
+            kept.write("more")
+            kept.sql("SELECT pg_switch_wal()")
+
+    before = kept.epochs()
+    grow()
+    after = kept.archive()
+    assert [len(after), len(spans(after))] == [len(before) + 1, len(spans(before))]
+    grow()
+    # As after an archiving that failed.
+    kept.do("mend")
+    found = kept.archive()
+    assert [len(found), len(spans(found))] == [len(after) + 1, len(spans(after)) + 1]
+
+
 def test_switched_off_it_keeps_nothing_back_in_postgres(kept: Kept) -> None:
     kept.away()
     kept.begin(ARCHIVER="")
