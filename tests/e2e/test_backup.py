@@ -236,8 +236,10 @@ def test_the_database_comes_back_as_it_was_at_a_moment(env: Environment, target:
     env.write_settings(backup={"mode": "managed", "directory": str(target), "keep": KEEP, "point_in_time": True})
     env.apply()
     assert started() == before
-    kept = env.run_deployment(GREETINGS)
+    env.minio().put_object("flows", OBJECT, io.BytesIO(TEXT), len(TEXT), TYPE, {"team": "blue"})
+    env.run("scripts/backup", "--stack", env.stack)
     env.minio().remove_object("flows", OBJECT)
+    kept = env.run_deployment(GREETINGS)
     span = r"as it was at any moment from [0-9: -]{19} to [0-9: -]{19} UTC"
     eventually(lambda: re.search(span, env.run("scripts/backup", "--stack", env.stack, "--list").text), 120)
     sleep(2)
