@@ -79,12 +79,13 @@ class Kept:
         self.do("archive")
         return self.epochs()
 
-    def at(self, moment: datetime) -> None:
-        """Bring the database back as it was."""
+    def at(self, moment: datetime, objects: str = "") -> str:
+        """Bring the database back as it was; the snapshot that it came from, with the objects of another."""
         [*_, epoch] = [each for each in self.archive() if each.holds(moment)]
-        said = self.do("recover", epoch.base, epoch.log, moment.isoformat(sep=" "))
+        said = self.do("recover", epoch.base, epoch.log, moment.isoformat(sep=" "), *filter(None, [objects]))
         [snapshot] = [line.split()[1] for line in said.splitlines() if line.endswith(" saved")]
         self.do("restore", snapshot)
+        return snapshot
 
     def sql(self, statement: str) -> str:
         return docker("exec", self.postgres, "psql", "-XAtqw", "-U", ADMIN, "-c", statement)
@@ -159,14 +160,20 @@ def test_what_happens_while_it_is_away_and_before_postgres_crashes_is_kept(kept:
 def test_a_backup_begins_an_epoch_without_a_gap(kept: Kept) -> None:
     first = kept.write("in the first epoch")
     kept.sql("SELECT pg_switch_wal()")
-    kept.do("now", "scheduled")
+    objects = f"{HELD}/tree/objects"
+    docker("exec", kept.name, "sh", "-c", f"mkdir {objects} && echo blue >{objects}/sky")
+    said = kept.do("now", "scheduled")
+    [backup] = [line.split()[1] for line in said.splitlines() if line.endswith(" saved")]
+    docker("exec", kept.name, "rm", f"{objects}/sky")
     kept.write("in the second epoch")
     found = kept.archive()
     assert [len(found), len(spans(found))] == [2, 1]
     [segment] = docker("exec", kept.name, "ls", f"{HELD}/wal").split()[:1]
     assert int(segment[-8:].split(".")[0], 16) > 3
-    kept.at(first)
+    recovered = kept.at(first, backup)
     assert kept.runs().endswith("in the first epoch")
+    restic = ["exec", "--env", "RESTIC_PASSWORD_FILE=/root/backup-password", kept.name, "restic", "--no-lock"]
+    assert docker(*restic, "dump", recovered, "/objects/sky") == "blue"
 
 
 def test_of_a_log_whose_slot_was_lost_it_begins_anew(kept: Kept) -> None:
