@@ -22,6 +22,7 @@ from settings import Settings
 PORT: Final = 5432
 DATA: Final = "/var/lib/postgresql/data"
 START: Final = Path(__file__).with_name("start_postgres.sh")
+STARTED: Final = f"/usr/local/bin/{START.name}"
 AUTHELIA: Final = "authelia"
 """Authelia's database, and the role that owns it."""
 OBSERVER: Final = "observer"
@@ -89,7 +90,8 @@ class Postgres(pulumi.ComponentResource):
                 alias=name,
                 memory_mb=settings.memory_mb,
                 memory_setting="postgres.memory_mb",
-                entrypoint=["sh", "-c", START.read_text()],
+                entrypoint=[STARTED],
+                scripts={STARTED: START.read_text()},
                 env={"POSTGRES_USER": settings.user, "POSTGRES_DB": settings.database, "PGDATA": DATA},
                 volumes={DATA: self.volume},
                 health=["pg_isready", "-q", "-d", settings.database, "-U", settings.user],
