@@ -81,8 +81,8 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
             proxy={"mode": "managed", "domain": "lived-in.test", "certificates": "internal", "address": "127.0.0.79"},
             metrics={"mode": "managed"},
         )
-        SHARED["lived-in"] = env
         env.up()
+        SHARED["lived-in"] = env  # One that failed to come up has gone with its host.
         yield env
 
 
