@@ -181,7 +181,10 @@ def show(wanted: str | None) -> int:
         say(snapshot.line(now))
     last = f"the last is {ago(now - snapshots[-1].time)} old" if snapshots else "there is none"
     say(f"{len(snapshots)} backups of {stack.name}: {last}")
-    if found := box.epochs():
+    backup = stacks.configuration(stack.name).get(f"{PROJECT}:backup")
+    # The container of an older version knows nothing of them.
+    kept = isinstance(backup, dict) and backup.get("point_in_time")
+    if kept and (found := box.epochs()):
         say(f"the database as it was at any moment from {told(found)}")
     return 0
 

@@ -209,5 +209,6 @@ def test_a_log_that_grows_too_large_ends_with_a_base_or_is_given_up(kept: Kept) 
 def test_switched_off_it_keeps_nothing_back_in_postgres(kept: Kept) -> None:
     kept.away()
     kept.begin(ARCHIVER="")
+    assert kept.epochs() == []
     eventually(lambda: kept.sql("SELECT count(*) FROM pg_replication_slots") == "0", 30)
     assert {"wal", "archived", "epoch", "cluster"}.isdisjoint(docker("exec", kept.name, "ls", HELD).split())
