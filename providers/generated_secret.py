@@ -47,7 +47,8 @@ class GeneratedSecretProvider(DeclaredProvider[GeneratedSecretArgs]):
 
     def create(self, props: Props) -> CreateResult:
         new = normalised(props)
-        return CreateResult("generated", new | {"value": self._make(new)})
+        value = self._make(new)
+        return CreateResult("generated", new | {"value": value, "former": value})
 
     def read(self, id_: str, props: Props) -> ReadResult:
         return ReadResult(id_, normalised(props))
@@ -68,7 +69,7 @@ class GeneratedSecret(Resource, name="GeneratedSecret"):
 
     value: pulumi.Output[str]
     former: pulumi.Output[str | None]
-    """What it was before; None until it is changed for the first time."""
+    """What it was before, `value` until it is changed for the first time; None of one that is older than this output."""
 
     def __init__(
         self, name: str, args: GeneratedSecretArgs | None = None, opts: pulumi.ResourceOptions | None = None
