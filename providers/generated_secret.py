@@ -69,7 +69,7 @@ class GeneratedSecret(Resource, name="GeneratedSecret"):
 
     value: pulumi.Output[str]
     former: pulumi.Output[str | None]
-    """What it was before, `value` until it is changed for the first time; None of one that is older than this output."""
+    """What it was before, `value` until it is changed for the first time; None where it is older than this output."""
 
     def __init__(
         self, name: str, args: GeneratedSecretArgs | None = None, opts: pulumi.ResourceOptions | None = None
