@@ -82,8 +82,9 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
             metrics={"mode": "managed"},
         )
         env.up()
-        SHARED["lived-in"] = env  # One that failed to come up has gone with its host.
+        SHARED["lived-in"] = env
         yield env
+        SHARED.pop("lived-in", None)  # It goes with its host.
 
 
 @contextmanager
