@@ -47,6 +47,8 @@ def test_no_other_does(prefect_server: RunningPrefect, credential: str) -> None:
     user, _, password = credential.partition(":")
     answer = httpx.post(f"{url}/flow_runs/count", json={}, auth=(user, password), trust_env=False)
     assert answer.status_code == httpx.codes.UNAUTHORIZED
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: AUTH}):
+        asyncio.run(emitted(url))  # A client that is new to the server would be refused before, by a request.
     with (
         temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: credential}),
         pytest.raises(Exception, match="Unable to authenticate to the event stream"),
