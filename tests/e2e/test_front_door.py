@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.e2e.environment import ROOT, docker, eventually
-from tests.e2e.front_door import ADDRESS, DOMAIN, HTTP_PORT, PASSWORD, PORT, Answer, FrontDoor
+from tests.e2e.front_door import ADDRESS, DOMAIN, HTTP_PORT, PASSWORD, PORT, TICKING, Answer, FrontDoor
 
 pytestmark = pytest.mark.xdist_group("front")
 
@@ -605,3 +605,16 @@ def test_the_log_in_stays_when_caddy_starts_again(front: FrontDoor) -> None:
             assert time.monotonic() < end
             time.sleep(0.5)
         assert client.get(f"{front.url('tasks')}/api/admin/version").status_code == 200
+
+
+def test_a_rotation_ends_every_log_in_and_no_run(front: FrontDoor) -> None:
+    env, page = front.env, f"{front.url('tasks')}/api/admin/version"
+    deployment = env.http(f"/deployments/name/{TICKING}/often")["id"]
+    ticking = env.http(f"/deployments/{deployment}/create_flow_run", {})
+    with front.log_in() as client:
+        assert client.get(page).status_code == 200
+        env.run("scripts/rotate", "authelia", "--stack", env.stack, "--yes")
+        assert client.get(page).status_code in {302, 303, 401}
+    with front.log_in() as client:
+        assert client.get(page).status_code == 200
+    assert env.followed(ticking["id"])["state_type"] == "COMPLETED"

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,8 @@ class Remote:
     """On alpha."""
     prod: Environment
     """On beta, until it moves to alpha."""
+    runs: set[str] = field(default_factory=set)
+    """Ids of flow runs that prod has completed."""
 
     def ssh_processes(self) -> dict[int, str]:
         """Pid and command of every ssh of this machine to the hosts."""
@@ -239,6 +241,8 @@ def test_it_moves_there_as_another_stack_and_each_goes_alone(remote: Remote) -> 
     moved = Environment(prod.root, "prod2", prod.home, dict(prod.settings), remote.alpha.docker)
     moved.write_settings(host=host_settings(remote.alpha), images={"source": "build"})
     before, run_before = containers(staging), history(prod)
+    remote.runs.update(completed(prod))
+    prod.secret("backup_password")
     text = prod.run("scripts/move", "--stack", "prod", "--to", "prod2", "--yes").text
     assert "Completed, and so is every task" in text
     assert history(moved) == run_before + 1, "its own smoke test"
@@ -261,6 +265,28 @@ def test_it_moves_there_as_another_stack_and_each_goes_alone(remote: Remote) -> 
     moved.down("--purge")
     assert moved.objects("volume") == []
     assert sorted(staging.objects("volume")) == [staging.name("minio-data"), staging.name("postgres-data")]
+
+
+def completed(env: Environment) -> set[str]:
+    """Ids of the flow runs that its database has."""
+    query = "SELECT id FROM flow_run WHERE state_type = 'COMPLETED'"
+    psql = ("psql", "-U", "prefect", "-d", "prefect", "-XAtc", query)
+    return set(env.docker("exec", env.name("postgres"), *psql).split())
+
+
+def test_an_empty_host_gets_it_all_back(remote: Remote) -> None:
+    """What was left of prod is its target, and its password, which somebody has kept."""
+    prod, password = remote.prod, remote.prod.secrets.pop("backup_password")
+    prod.write_settings()
+    prod.up()
+    assert remote.runs
+    assert completed(prod).isdisjoint(remote.runs)
+    prod.pulumi("config", "set", "--secret", "--path", f"{NAMESPACE}:backup.password", password)
+    prod.apply()
+    prod.run("scripts/restore", "--stack", "prod", "--yes")
+    assert remote.runs <= completed(prod)
+    prod.smoke()
+    prod.down("--purge")
 
 
 def history(env: Environment) -> int:
