@@ -7,19 +7,22 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from secrets import token_hex
 from threading import Event, Thread
 from typing import Final
 
+import argon2
 import httpx
 import pytest
+import yaml
 from minio import Minio
 from minio.error import S3Error
 
-from tests.e2e.environment import PREFECT, Environment, eventually
+from tests.e2e.environment import NAMESPACE, PREFECT, Environment, eventually
 
 pytestmark = pytest.mark.xdist_group("lived-in")
 
-CREDENTIALS: Final = ("postgres", "minio-root", "minio-key", "api")
+CREDENTIALS: Final = ("postgres", "minio-root", "minio-key", "api", "authelia")
 STAYS: Final = ("postgres", "prefect-api", "dask-scheduler")
 """Containers that no rotation replaces."""
 FLOW: Final = """\
@@ -104,24 +107,35 @@ def _env(lived_in: Environment, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (project / "steady.py").write_text(FLOW)
     flows = dict(lived_in.settings["flows"])
     steady = {"path": str(project), "worker": "dask", "deployments": {"steady": {"entrypoint": "steady.py:steady"}}}
-    lived_in.write_settings(flows={**flows, "steady": steady})
+    people = {"ada": {"email": "ada@lived-in.test"}}
+    lived_in.write_settings(flows={**flows, "steady": steady}, auth={"mode": "managed", "users": people})
+    setting, hashed = f"{NAMESPACE}:auth.users.ada.password_hash", argon2.PasswordHasher().hash(token_hex(8))
+    lived_in.pulumi("config", "set", "--secret", "--path", setting, hashed)
     lived_in.apply()
     yield lived_in
-    lived_in.write_settings(flows=flows)
+    # What Authelia has is protected; the next `up` protects the rest again.
+    lived_in.pulumi("state", "unprotect", "--all", "--yes")
+    rotated = yaml.safe_load((lived_in.root / "Pulumi.lived-in.yaml").read_text())["config"][f"{NAMESPACE}:rotation"]
+    lived_in.write_settings(
+        flows=flows, auth=None, rotation={key: rotated[key] for key in rotated if key != "authelia"}
+    )
     lived_in.apply()
 
 
 def rotate(env: Environment, names: Sequence[str]) -> None:
-    """scripts/rotate, whose numbers stay in the settings of the stack."""
     env.run("scripts/rotate", *names, "--stack", env.stack, "--yes")
-    former = env.settings.get("rotation", {})
-    keys = [name.replace("-", "_") for name in names]
-    env.write_settings(rotation={**former, **{key: former.get(key, 1) + 1 for key in keys}})
     env.secrets.clear()
 
 
 def ids(env: Environment, names: Sequence[str]) -> dict[str, str]:
     return {name: env.docker("inspect", "--format", "{{.Id}}", env.name(name)) for name in names}
+
+
+def session_secret(env: Environment) -> str:
+    """With it Authelia encrypts log-ins."""
+    found = env.docker("exec", env.name("authelia"), "sh", "-c", "cat $AUTHELIA_SESSION_SECRET_FILE")
+    assert len(found) >= 32
+    return found
 
 
 def key_of_flows(env: Environment) -> Minio:
@@ -152,7 +166,7 @@ def lets_in(env: Environment, auth: tuple[str, str]) -> bool:
 def test_no_run_fails_while_everything_is_rotated(env: Environment) -> None:
     user, _, password = env.secret("prefect_api_auth_string").partition(":")
     root, key = env.secret("minio_root_password"), key_of_flows(env)
-    before = ids(env, STAYS)
+    before, sessions = ids(env, STAYS), session_secret(env)
     load = Load(env, (user, password))
     for _ in range(LONG_RUNS):
         load.start(LONG)
@@ -167,14 +181,13 @@ def test_no_run_fails_while_everything_is_rotated(env: Environment) -> None:
     assert ids(env, STAYS) == before
     assert env.secret("prefect_api_auth_string") != f"{user}:{password}"
     assert env.secret("minio_root_password") != root
+    assert session_secret(env) != sessions
     # Who has the former ones may go on with them, the administrator's password excepted.
     assert lets_in(env, (user, password))
     assert writes(key)
     assert writes(key_of_flows(env))
 
-    env.write_settings(rotation={**env.settings["rotation"], "minio_key": 3, "api": 3})
-    env.apply()
-    env.secrets.clear()
+    rotate(env, ("minio-key", "api"))
     assert not lets_in(env, (user, password))
     assert not writes(key)
     assert writes(key_of_flows(env))
