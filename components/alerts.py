@@ -18,7 +18,7 @@ from components.images import Images
 from components.naming import qualified
 from components.networks import Networks
 from components.prefect_server import PrefectServer
-from components.service import AS_NOBODY, SecretFile, ServiceArgs, container, http_health
+from components.service import SecretFile, ServiceArgs, as_nobody, container, http_health
 from monitor.limits import Limits
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from providers.prefect.automation import Automation, AutomationArgs
@@ -27,7 +27,6 @@ from settings import AlertSettings, ProxyMode, Settings
 NAME: Final = "monitor"
 PORT: Final = 9095
 PROGRAM: Final = Path("monitor")
-CODE: Final = "/opt/monitor"
 CONFIGURATION: Final = "/etc/monitor.json"
 PAUSE_SECONDS: Final = 30
 """Of what comes within it after a message, there is one more message."""
@@ -183,28 +182,18 @@ class Alerts(pulumi.ComponentResource):
                 read_only[path] = disks[path] = directory.as_posix()
         secrets = SecretFile(NAME, pulumi.Output.json_dumps({"token": token, **_secrets(settings.alerts)}))
         networks = [args.networks.prefect, *([args.networks.caddy] if args.front_door else [])]
-        return container(
-            NAME,
-            ServiceArgs(
-                image=args.images.prefect.image_id,
-                networks=networks,
-                alias=NAME,
-                memory_mb=settings.alerts.memory_mb,
-                memory_setting="alerts.memory_mb",
-                # Secrets are opened as root; as nobody it can see how full a disk is, and read nothing that is on it.
-                command=["sh", "-c", f"exec {AS_NOBODY} python -m {PROGRAM} {CONFIGURATION} <{secrets.path}"],
-                read_only=read_only,
-                files={
-                    CONFIGURATION: _configuration(args, disks),
-                    **{f"{CODE}/{path}": path.read_text() for path in sorted(PROGRAM.glob("*.py"))},
-                },
-                secret_files=[secrets],
-                health=http_health(PORT, "/health"),
-                capabilities=["CAP_SETGID", "CAP_SETUID"],
-                working_dir=CODE,
-            ),
-            child,
+        monitor = ServiceArgs(
+            image=args.images.prefect.image_id,
+            networks=networks,
+            alias=NAME,
+            memory_mb=settings.alerts.memory_mb,
+            memory_setting="alerts.memory_mb",
+            read_only=read_only,
+            files={CONFIGURATION: _configuration(args, disks)},
+            health=http_health(PORT, "/health"),
         )
+        # As nobody it can see how full a disk is, and read nothing that is on it.
+        return container(NAME, as_nobody(monitor, PROGRAM, CONFIGURATION, secrets), child)
 
 
 def _configuration(args: AlertsArgs, disks: Mapping[str, str]) -> str:

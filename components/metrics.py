@@ -23,7 +23,7 @@ from components.networks import Network, Networks
 from components.postgres import Database
 from components.prefect_credential import PrefectCredential
 from components.prometheus import Job, Prometheus, PrometheusArgs
-from components.service import AS_NOBODY, SecretFile, ServiceArgs, container, http_health, kept_secret, served_by
+from components.service import SecretFile, ServiceArgs, as_nobody, container, http_health, kept_secret, served_by
 from outputs import Outputs
 from providers.minio.policy import Policy, PolicyArgs
 from providers.minio.policy_attachment import PolicyAttachment, PolicyAttachmentArgs
@@ -33,7 +33,6 @@ from settings import API_USER, Settings
 PREFECT_EXPORTER: Final = "prefect-exporter"
 PREFECT_EXPORTER_PORT: Final = 9100
 PROGRAM: Final = Path("metrics")
-CODE: Final = "/opt/metrics"
 POSTGRES_EXPORTER: Final = "postgres-exporter"
 POSTGRES_EXPORTER_PORT: Final = 9187
 MINIO_USER: Final = "metrics"
@@ -98,25 +97,16 @@ class Metrics(pulumi.ComponentResource):
         )
         yield Job("prefect-server", {"prefect-server": server}, "/api/metrics", API_USER, password)
         secret = SecretFile(PREFECT_EXPORTER, args.credential.authorization)
-        program = f"python -m {PROGRAM} {PREFECT_EXPORTER_PORT} http://{server}/api"
-        container(
-            PREFECT_EXPORTER,
-            ServiceArgs(
-                image=args.images.prefect.image_id,
-                networks=[args.networks.metrics, args.networks.prefect],
-                alias=PREFECT_EXPORTER,
-                memory_mb=args.settings.metrics.exporter_memory_mb,
-                memory_setting=MEMORY,
-                # The credential is opened as root.
-                command=["sh", "-c", f"exec {AS_NOBODY} {program} <{secret.path}"],
-                files={f"{CODE}/{path}": path.read_text() for path in sorted(PROGRAM.glob("*.py"))},
-                secret_files=[secret],
-                health=http_health(PREFECT_EXPORTER_PORT, "/health"),
-                capabilities=["CAP_SETGID", "CAP_SETUID"],
-                working_dir=CODE,
-            ),
-            self._child,
+        exporter = ServiceArgs(
+            image=args.images.prefect.image_id,
+            networks=[args.networks.metrics, args.networks.prefect],
+            alias=PREFECT_EXPORTER,
+            memory_mb=args.settings.metrics.exporter_memory_mb,
+            memory_setting=MEMORY,
+            health=http_health(PREFECT_EXPORTER_PORT, "/health"),
         )
+        words = f"{PREFECT_EXPORTER_PORT} http://{server}/api"
+        container(PREFECT_EXPORTER, as_nobody(exporter, PROGRAM, words, secret), self._child)
         yield Job("prefect", {PREFECT_EXPORTER: f"{host(PREFECT_EXPORTER)}:{PREFECT_EXPORTER_PORT}"})
 
     def _postgres(self, observer: Database) -> Job:

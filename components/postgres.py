@@ -102,6 +102,9 @@ class Postgres(pulumi.ComponentResource):
             child,
         )
 
+        def generated(role: str, generation: int) -> pulumi.Output[str]:
+            return GeneratedSecret(f"{name}-{role}-password", GeneratedSecretArgs(version=generation), child).value
+
         def database(
             user: str,
             password: pulumi.Output[str],
@@ -135,18 +138,12 @@ class Postgres(pulumi.ComponentResource):
         self.database = database(settings.user, password, settings.database)
         self.authelia = None
         if args.settings.auth.in_postgres:
-            generation = GeneratedSecretArgs(version=rotation.authelia)
-            own = GeneratedSecret(f"{name}-authelia-password", generation, child).value
-            self.authelia = database(AUTHELIA, own, AUTHELIA)
+            self.authelia = database(AUTHELIA, generated(AUTHELIA, rotation.authelia), AUTHELIA)
         self.observer = None
         if args.settings.metrics.on:
-            generation = GeneratedSecretArgs(version=rotation.postgres)
-            own = GeneratedSecret(f"{name}-{OBSERVER}-password", generation, child).value
             # https://www.postgresql.org/docs/current/predefined-roles.html
-            self.observer = database(OBSERVER, own, None, "pg_monitor")
+            self.observer = database(OBSERVER, generated(OBSERVER, rotation.postgres), None, "pg_monitor")
         self.archiver = None
         if args.settings.backup.point_in_time:
-            generation = GeneratedSecretArgs(version=rotation.postgres)
-            own = GeneratedSecret(f"{name}-{ARCHIVER}-password", generation, child).value
-            self.archiver = database(ARCHIVER, own, None, replicates=True)
+            self.archiver = database(ARCHIVER, generated(ARCHIVER, rotation.postgres), None, replicates=True)
         self.register_outputs({"volume": self.volume.name})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
@@ -14,9 +14,6 @@ from components.naming import LABEL, labels, qualified
 from components.networks import Network
 from providers.data_contract import DataContract, DataContractArgs
 from providers.generated_secret import GeneratedSecret, GeneratedSecretArgs
-
-AS_NOBODY: Final = "setpriv --reuid 65534 --regid 65534 --clear-groups"
-"""Begin of a command that needs CAP_SETGID and CAP_SETUID, and that goes on without any right."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,27 @@ class ServiceArgs:
     working_dir: str | None = None
     user: str | None = None
     """None: the image's."""
+
+
+def as_nobody(args: ServiceArgs, package: Path, words: str, secret: SecretFile) -> ServiceArgs:
+    """A container of Prefect's image that runs a package of this project, without any right.
+
+    Args:
+        args: what else there is to the container.
+        package: directory of the package.
+        words: its arguments, as a shell reads them.
+        secret: what it reads on its standard input, which is opened as root.
+    """
+    code = f"/opt/{package}"
+    nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+    return replace(
+        args,
+        command=["sh", "-c", f"exec {nobody} python -m {package} {words} <{secret.path}"],
+        files={**args.files, **{f"{code}/{path}": path.read_text() for path in sorted(package.glob("*.py"))}},
+        secret_files=[secret],
+        capabilities=["CAP_SETGID", "CAP_SETUID"],
+        working_dir=code,
+    )
 
 
 def container(name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> docker.Container:

@@ -80,7 +80,7 @@ def running_prefect(home: Path, settings: Mapping[str, str] | None = None) -> It
     ):
         try:
             end = time.monotonic() + START_SECONDS
-            while not _healthy(api):
+            while not healthy(api):
                 if process.poll() is not None or time.monotonic() > end:
                     pytest.fail(f"the Prefect server did not get ready: {(home / 'log').read_text()}")
                 time.sleep(0.2)
@@ -89,7 +89,8 @@ def running_prefect(home: Path, settings: Mapping[str, str] | None = None) -> It
             process.terminate()
 
 
-def _healthy(api: httpx.Client) -> bool:
+def healthy(api: httpx.Client) -> bool:
+    """Whether a server answers at `/health`."""
     try:
         return api.get("/health").status_code == httpx.codes.OK
     except httpx.TransportError:

@@ -25,7 +25,7 @@ from tests.integration.conftest import RunningMinio
 from tests.integration.harness import OWNER, Engine, fresh_process
 from tests.integration.images import image
 from tests.integration.ports import free_port
-from tests.integration.prefect_server import AUTH, RunningPrefect, running_prefect
+from tests.integration.prefect_server import AUTH, RunningPrefect, healthy, running_prefect
 
 __all__ = ["fresh_process"]
 
@@ -50,18 +50,11 @@ def exporter(log: Path, url: str, credential: str = AUTH) -> Iterator[httpx.Clie
             assert process.stdin
             process.stdin.write(authorization(credential).encode())
             process.stdin.close()
-            eventually(lambda: process.poll() is not None or answers(client), START_SECONDS)
+            eventually(lambda: process.poll() is not None or healthy(client), START_SECONDS)
             assert process.poll() is None, log.read_text()
             yield client
         finally:
             process.terminate()
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health").status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
 
 
 def samples(client: httpx.Client) -> dict[tuple[str, ...], float]:
@@ -121,7 +114,7 @@ def test_a_prefect_that_is_away_or_refuses_is_a_target_that_is_down(prefect: Run
     for there, credential in ((f"http://127.0.0.1:{free_port()}/api", AUTH), (url, "admin:wrong")):
         with exporter(tmp_path / "log", there, credential) as client:
             assert client.get("/metrics").status_code == httpx.codes.SERVICE_UNAVAILABLE
-            assert answers(client)
+            assert healthy(client)
         log = (tmp_path / "log").read_text()
         assert log.startswith("Prefect does not answer: ")
         assert "Traceback" not in log
